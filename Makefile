@@ -1,0 +1,38 @@
+# make demo   everything on a fresh machine: set-up, data, teacher, students, comparison, pictures
+# make test   set-up and the test suite;  make lint   ruff and mypy;  make bench   benchmarks
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+
+.PHONY: demo test slow lint bench clean
+demo: $(VENV)/runtime
+	$(RUN) -m tools.demo
+
+test: $(VENV)/dev
+	$(RUN) -m pytest --cov --cov-report=term
+
+slow: $(VENV)/dev
+	$(RUN) -m pytest -m slow
+
+lint: $(VENV)/dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/dev
+	$(RUN) -m benchmarks.run
+
+clean:
+	rm -rf $(VENV) logs/demo
+
+# The marker files say which dependencies are in; pyproject.toml decides when they are stale.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/pip install --quiet -e .
+	touch $@
+
+$(VENV)/dev: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/pip install --quiet -e '.[dev,tensorboard]'
+	touch $@ $(VENV)/runtime
