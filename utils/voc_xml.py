@@ -1,0 +1,162 @@
+"""One VOC annotation file -> checked arrays."""
+
+import difflib
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Annotation(NamedTuple):
+    """The M objects of one picture, in the order of the file.
+
+    VOC counts pixels from 1 and includes both ends; `boxes` holds the continuous interval
+    `[xmin - 1, ymin - 1, xmax, ymax]`, so a box of one pixel is 1 wide.
+    """
+
+    boxes: npt.NDArray[np.float32]  # [M, 4] xyxy in pixels, inside the picture
+    labels: npt.NDArray[np.int64]  # [M] 1..K, places in the class list counted from 1
+    difficult: npt.NDArray[np.bool_]  # [M]
+    width: int  # pixels of the upright picture
+    height: int
+
+
+def parse_xml(path: Path) -> ET.Element:
+    """The root of an annotation file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no XML, its root is not `annotation`, or it declares a document type,
+            through which entities could expand without bound or reach other files.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such annotation")
+    parser = ET.XMLParser(target=_PlainTreeBuilder())
+    try:
+        parser.feed(path.read_bytes())
+        root: ET.Element = parser.close()
+    except (ET.ParseError, ValueError, LookupError) as error:  # LookupError: unknown encoding
+        raise ValueError(f"{path}: malformed XML: {error}") from None
+    if root.tag != "annotation":
+        raise ValueError(f"{path}: the root element is <{root.tag}>, not <annotation>")
+    return root
+
+
+def annotation_from_xml(
+    root: ET.Element, class_names: Sequence[str], image_size: tuple[int, int], path: Path
+) -> Annotation:
+    """What the file says about a picture whose upright size is known.
+
+    A box may overstep the picture by one pixel, as sets that count from 0 do; it is clipped.
+
+    Args:
+        root: of `parse_xml`.
+        class_names: K names; the first has label 1.
+        image_size: `(width, height)` in pixels; the file must agree, or say 0 x 0 for unknown.
+        path: names the file in errors.
+
+    Raises:
+        ValueError: a field is missing or no number, a box is inverted, empty or outside the
+            picture, a class is not in the list, or the sizes disagree.
+    """
+    try:
+        _check_size(root, image_size)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    boxes, labels, difficult = [], [], []
+    for number, element in enumerate(root.findall("object"), start=1):
+        try:
+            labels.append(_label(element, class_names))
+            boxes.append(_box(element, image_size))
+            difficult.append(_difficult(element))
+        except ValueError as error:
+            raise ValueError(f"{path}: object {number} {error}") from None
+    return Annotation(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(labels, np.int64),
+        np.array(difficult, np.bool_),
+        *image_size,
+    )
+
+
+class _PlainTreeBuilder(ET.TreeBuilder):
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:  # noqa: ARG002
+        raise ValueError("a DOCTYPE is not allowed, for it can declare entities; remove it")
+
+
+def _check_size(root: ET.Element, image_size: tuple[int, int]) -> None:
+    size = root.find("size")
+    if size is None:
+        raise ValueError("<size> is missing")
+    said = _number(size, "width"), _number(size, "height")
+    if said not in ((0, 0), image_size):
+        raise ValueError(
+            f"<size> says {said[0]:g}x{said[1]:g}, but the upright image is "
+            f"{image_size[0]}x{image_size[1]} (width x height)"
+        )
+
+
+def _label(element: ET.Element, class_names: Sequence[str]) -> int:
+    name = element.findtext("name")
+    if not name:
+        raise ValueError("has no <name>")
+    if name in class_names:
+        return class_names.index(name) + 1
+    for known in class_names:
+        if known.strip().lower() == name.strip().lower():
+            raise ValueError(
+                f"has class {name!r}, which differs from {known!r} in the class list only in case "
+                "or spaces; write both alike"
+            )
+    close = difflib.get_close_matches(name, class_names)
+    hint = f"close to it: {', '.join(close)}" if close else f"it has {', '.join(class_names)}"
+    raise ValueError(f"has class {name!r}, which is not in the class list ({hint})")
+
+
+def _box(element: ET.Element, image_size: tuple[int, int]) -> tuple[float, float, float, float]:
+    bndbox = element.find("bndbox")
+    if bndbox is None:
+        raise ValueError("has no <bndbox>")
+    (left, right), (top, bottom) = (
+        _interval(bndbox, axis, length) for axis, length in zip("xy", image_size, strict=True)
+    )
+    return left, top, right, bottom
+
+
+def _interval(bndbox: ET.Element, axis: str, length: int) -> tuple[float, float]:
+    """1-based inclusive `min`, `max` -> a continuous interval inside `[0, length]`."""
+    low, high = _number(bndbox, f"{axis}min"), _number(bndbox, f"{axis}max")
+    if high < low:  # equal ends are a box one pixel wide
+        raise ValueError(f"has {axis}max {high:g} <= {axis}min {low:g}")
+    side = "width" if axis == "x" else "height"
+    for name, value in (("min", low), ("max", high)):
+        if not 0 <= value <= length + 1:
+            raise ValueError(f"has {axis}{name} {value:g} outside of 1..{length}, the {side}")
+    low, high = max(low - 1, 0), min(high, length)
+    if high <= low:
+        raise ValueError(f"lies outside of the image, whose {side} is {length}")
+    return low, high
+
+
+def _difficult(element: ET.Element) -> bool:
+    text = (element.findtext("difficult") or "0").strip()
+    if text not in ("0", "1"):
+        raise ValueError(f"has <difficult> {text!r}, not 0 or 1")
+    return text == "1"
+
+
+def _number(element: ET.Element, tag: str) -> float:
+    text = element.findtext(tag)
+    if text is None:
+        raise ValueError(f"has no <{tag}>")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"has <{tag}> {text!r}, not a finite number")
+    return value
