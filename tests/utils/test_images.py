@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from utils import images
-from utils.images import fitted_size, image_size, load_padded, read_image
+from utils.images import fitted_size, image_size, load_padded, pad_to_square, read_image
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -195,6 +195,6 @@ def test_slivers_keep_a_pixel(tmp_path: Path) -> None:
     assert load_padded(tmp_path / "a.png", 10)[1] == (1, 10)
 
 
-def test_side_below_one_is_refused(tmp_path: Path) -> None:
+def test_side_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="side is 0; it must be at least 1 pixel"):
-        load_padded(tmp_path / "a.png", 0)
+        pad_to_square(np.zeros((4, 4, 3), np.uint8), 0)
