@@ -1,6 +1,6 @@
 """Brings PASCAL VOC 2007 (trainval and test) and 2012 (trainval) into a devkit.
 
-    python tools/download_voc.py --years 2007 2012 --data VOCdevkit
+    python -m tools.download_voc --years 2007 2012 --data VOCdevkit
 
 What is complete is left alone, so a run that broke off is simply repeated.
 """

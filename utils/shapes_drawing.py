@@ -1,7 +1,7 @@
 """Draws one picture of textured shapes on cluttered ground.
 
-Shape alone decides the class: colours and textures are the same for objects and for the blobs,
-bars and splinters around them that belong to no class.
+Each class has its shape and its texture, in any two colours. The blobs, bars and splinters around
+that belong to no class wear the same textures, so that texture alone decides nothing.
 """
 
 import math
@@ -15,11 +15,11 @@ Pixels = npt.NDArray[np.uint8]
 Outline = npt.NDArray[np.float64]  # [V, 2] corners x, y in pixels
 
 PICTURE_SIDES = (240, 400)
-OBJECT_SIDES = (20.0, 200.0)
+OBJECT_SIDES = (30.0, 200.0)
 MIN_VISIBLE = 0.4  # of an object's area; less would be a guess
 DIFFICULT_VISIBLE = 0.6
 DIFFICULT_SIDE = 22  # pixels
-COUNT_ODDS = (0.05, 0.25, 0.25, 0.2, 0.12, 0.08, 0.05)  # of 0, 1, ... 6 objects
+COUNT_ODDS = (0.04, 0.1, 0.16, 0.2, 0.2, 0.17, 0.13)  # of 0, 1, ... 6 objects
 SUBPIXEL_BITS = 4  # OpenCV takes corners as fixed-point integers
 
 
@@ -60,6 +60,14 @@ SHAPES: dict[str, Outline] = {
     "triangle": _regular(3),
 }
 
+TEXTURES = {
+    "cross": "dots",
+    "disc": "stripes",
+    "square": "noise",
+    "star": "plain",
+    "triangle": "checkerboard",
+}
+
 
 def draw_picture(rng: np.random.Generator) -> Picture:
     """A picture of 240..400 pixels a side with 0 to 6 objects, each at least 40% visible.
@@ -69,8 +77,9 @@ def draw_picture(rng: np.random.Generator) -> Picture:
     low, high = PICTURE_SIDES
     height, width = (int(side) for side in rng.integers(low, high + 1, 2))
     pixels = _ground(rng, height, width)
-    for _ in range(rng.integers(3, 9)):
-        _paint(rng, pixels, _cover(_clutter(rng, height, width), height, width))
+    for _ in range(rng.integers(2, 6)):
+        clutter = _cover(_clutter(rng, height, width), height, width)
+        _paint(rng, pixels, clutter, str(rng.choice(list(TEXTURES.values()))))
     owner = np.zeros((height, width), np.uint8)
     names: list[str] = []
     areas: list[int] = []
@@ -82,7 +91,7 @@ def draw_picture(rng: np.random.Generator) -> Picture:
         names.append(name)
         areas.append(int(np.count_nonzero(cover >= 128)))
         owner[cover >= 128] = len(names)
-        _paint(rng, pixels, cover)
+        _paint(rng, pixels, cover, TEXTURES[name])
     grain = rng.integers(0, 16, pixels.shape, np.uint8)
     pixels = _uint8(cv2.subtract(cv2.add(pixels, grain), np.full_like(grain, 8)))  # saturating
     objects = [
@@ -140,7 +149,7 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> Pixels:
     clouds = rng.integers(0, 65, coarse.shape, np.uint8)
     coarse = cv2.subtract(cv2.add(coarse, clouds), np.full_like(clouds, 32))
     pixels = _uint8(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
-    for _ in range(rng.integers(4, 12)):
+    for _ in range(rng.integers(2, 8)):
         x0, x1 = (int(x) for x in rng.integers(0, width, 2))
         y0, y1 = (int(y) for y in rng.integers(0, height, 2))
         colour = [int(value) for value in rng.integers(0, 256, 3)]
@@ -163,14 +172,14 @@ def _clutter(rng: np.random.Generator, height: int, width: int) -> Outline:
     return outline + rng.uniform(0, (width, height))
 
 
-def _paint(rng: np.random.Generator, pixels: Pixels, cover: Pixels) -> None:
+def _paint(rng: np.random.Generator, pixels: Pixels, cover: Pixels, kind: str) -> None:
     """Lays a texture over the covered pixels, in two colours that differ from what is there."""
     x, y, width, height = cv2.boundingRect(cover)
     if width == 0:
         return  # clutter outside of the picture
     patch = pixels[y : y + height, x : x + width]
     light, dark = _colours(rng, np.array(cv2.mean(patch)[:3]))
-    texture = np.where(_pattern(rng, height, width)[..., None], light, dark)
+    texture = np.where(_pattern(rng, kind, height, width)[..., None], light, dark)
     alpha = cover[y : y + height, x : x + width, None].astype(np.uint16)  # 255 * 255 fits
     patch[:] = (patch * (255 - alpha) + texture * alpha) // 255
 
@@ -183,20 +192,25 @@ def _colours(rng: np.random.Generator, ground: npt.NDArray[np.float64]) -> Pixel
     return _uint8(pairs[np.argmax(np.minimum(apart, stands_out))])
 
 
-def _pattern(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """`[H, W]`: stripes, a checkerboard or blocks of noise, coarser on larger objects."""
-    period = int(rng.integers(3, 5 + max(height, width) // 14))
+def _pattern(rng: np.random.Generator, kind: str, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """`[H, W]`: where a texture is light; a few periods an object, so it survives resizing."""
+    period = max(3, round(max(height, width) * rng.uniform(0.09, 0.18)))
     y, x = np.ogrid[:height, :width]
-    kind = rng.integers(3)
-    if kind == 0:
+    if kind == "stripes":
         across, down = rng.choice([(1, 0), (0, 1), (1, 1), (1, -1), (2, 1)])
         light = (across * x + down * y) // period % 2 == 0
-    elif kind == 1:
+    elif kind == "checkerboard":
         light = (x // period + y // period) % 2 == 0
-    else:
+    elif kind == "dots":
+        pitch = 2 * period
+        light = (x % pitch - period) ** 2 + (y % pitch - period) ** 2 > (0.6 * period) ** 2
+    elif kind == "noise":
         block = max(2, period // 2)
         blocks = rng.integers(0, 2, (height // block + 1, width // block + 1), np.uint8)
         light = blocks[y // block, x // block] == 1
+    else:
+        assert kind == "plain", kind
+        light = np.ones((height, width))
     return np.asarray(light, np.bool_)
 
 
