@@ -1,0 +1,118 @@
+"""Box arithmetic: corner and centre forms, IoU, and the SSD offset encoding.
+
+Boxes are `xyxy` (left, top, right, bottom) or `cxcywh` (centre, width, height). Every function
+keeps the unit it is given, pixels or image fractions.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Liu et al.'s Caffe code (`prior_variance`): centre offsets are divided by 0.1, log sizes by 0.2,
+# so that all four regression targets have about unit variance.
+VARIANCES = (0.1, 0.2)
+
+
+class Targets(NamedTuple):
+    """The objects of a batch, padded to the largest number of objects M of an image.
+
+    boxes: `[B, M, 4]` float, xyxy; image fractions for networks and losses, pixels in a store.
+    labels: `[B, M]` int64; 0 is padding, 1..K are classes.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "Targets":
+        """The same objects on `device`."""
+        return Targets(*(x.to(device, non_blocking=non_blocking) for x in self))
+
+
+def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """`[..., 4]` (centre x, centre y, width, height) -> `[..., 4]` (left, top, right, bottom)."""
+    centre, half = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat((centre - half, centre + half), dim=-1)
+
+
+def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
+    """`[..., 4]` (left, top, right, bottom) -> `[..., 4]` (centre x, centre y, width, height)."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return torch.cat(((low + high) / 2, high - low), dim=-1)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """`[..., 4]` xyxy -> `[...]`; an inverted box has area 0."""
+    width, height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).unbind(-1)
+    return width * height
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of every pair of boxes.
+
+    Args:
+        a: `[..., M, 4]`, xyxy.
+        b: `[..., P, 4]`, xyxy, same unit; leading dimensions broadcast with those of `a`.
+
+    Returns:
+        `[..., M, P]` in 0..1; 0 where both boxes are empty, never NaN.
+    """
+    a, b = a.unsqueeze(-2), b.unsqueeze(-3)
+    # One coordinate at a time: the [..., M, P, 2] intermediate of the usual form is the slow part.
+    width = torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])
+    height = torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])
+    overlap = width.clamp_(min=0) * height.clamp_(min=0)
+    union = area(a) + area(b) - overlap
+    return overlap / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def encode(boxes: Tensor, priors: Tensor) -> Tensor:
+    """The offsets that lead from `priors` to `boxes`; the inverse of `decode`.
+
+    Args:
+        boxes: `[..., P, 4]`, xyxy, one box for each prior; width and height > 0.
+        priors: `[P, 4]`, cxcywh, same unit, width and height > 0.
+
+    Returns:
+        `[..., P, 4]`, encoded, dimensionless: `((cx - pcx) / pw / 0.1, (cy - pcy) / ph / 0.1,
+        log(w / pw) / 0.2, log(h / ph) / 0.2)`.
+
+    Raises:
+        ValueError: the two disagree on P.
+
+    Source: Liu et al., ECCV 2016, sec. 2.2; variances 0.1, 0.2 from the authors' Caffe code.
+    """
+    _check_count("boxes", boxes, priors)
+    boxes = xyxy_to_cxcywh(boxes)
+    centre = (boxes[..., :2] - priors[..., :2]) / priors[..., 2:] / VARIANCES[0]
+    size = torch.log(boxes[..., 2:] / priors[..., 2:]) / VARIANCES[1]
+    return torch.cat((centre, size), dim=-1)
+
+
+def decode(offsets: Tensor, priors: Tensor) -> Tensor:
+    """The boxes that `offsets` describe; the inverse of `encode`.
+
+    Args:
+        offsets: `[..., P, 4]`, encoded, dimensionless.
+        priors: `[P, 4]`, cxcywh in image fractions, w and h > 0.
+
+    Returns:
+        `[..., P, 4]`, xyxy in image fractions, not clipped.
+
+    Raises:
+        ValueError: the two disagree on P.
+
+    Source: Liu et al., ECCV 2016, sec. 2.2; variances 0.1, 0.2 from the authors' Caffe code.
+    """
+    _check_count("offsets", offsets, priors)
+    centre = priors[..., :2] + offsets[..., :2] * VARIANCES[0] * priors[..., 2:]
+    size = priors[..., 2:] * torch.exp(offsets[..., 2:] * VARIANCES[1])
+    return cxcywh_to_xyxy(torch.cat((centre, size), dim=-1))
+
+
+def _check_count(name: str, values: Tensor, priors: Tensor) -> None:
+    if values.shape[-2] != priors.shape[-2]:
+        raise ValueError(
+            f"{name} has {values.shape[-2]} rows for {priors.shape[-2]} priors; "
+            "both must come from one prior layout"
+        )
