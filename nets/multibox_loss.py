@@ -1,0 +1,129 @@
+"""The SSD training objective: confidence and localisation over positives and hard negatives."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nets.outputs import Matches, Outputs
+from utils.distributed import mean_over_processes
+
+
+def mine_hard_negatives(
+    log_p: Tensor, labels: Tensor, neg_pos_ratio: float = 3.0, negatives_for_hard: int = 100
+) -> Tensor:
+    """Chooses, per image, the background priors that the network is most wrong about.
+
+    Args:
+        log_p: `[B, K + 1, P]`, see `log_probabilities`; no gradient flows through the choice.
+        labels: `[B, P]`, 0 background, > 0 positive.
+        neg_pos_ratio: negatives chosen for each positive, at least 0.
+        negatives_for_hard: negatives chosen in an image without positives.
+
+    Returns:
+        `[B, P]` bool. Among equally hard priors the one with the lower index is chosen.
+
+    Source: Liu et al., ECCV 2016, sec. 2.2 "Hard negative mining" (ratio at most 3:1), mined in
+    each image as its text says. `negatives_for_hard` keeps images without objects useful.
+    """
+    positive = labels > 0
+    background_loss = (-log_p.detach()[:, 0]).masked_fill(positive, -torch.inf)
+    order = background_loss.argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
+    positives = positive.sum(1, keepdim=True)
+    wanted = torch.where(positives > 0, (positives * neg_pos_ratio).long(), negatives_for_hard)
+    return (rank < wanted) & ~positive
+
+
+class MultiBoxLoss(nn.Module):
+    """Confidence and localisation loss of SSD.
+
+    `conf` is the cross-entropy summed over positives and mined negatives, `loc` the smooth L1
+    summed over the positives' four encoded offsets; both are divided by N, the positives of the
+    batch (over all processes). A batch without a single positive is divided by its mined negatives
+    instead, so it neither spikes nor turns NaN.
+
+    Args:
+        neg_pos_ratio: hard negatives for each positive, at least 0.
+        negatives_for_hard: hard negatives of an image without positives, at least 0.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: Liu et al., ECCV 2016, eq. 1 to 3.
+    """
+
+    def __init__(self, neg_pos_ratio: float = 3.0, negatives_for_hard: int = 100) -> None:
+        super().__init__()
+        if neg_pos_ratio < 0 or negatives_for_hard < 0:
+            raise ValueError(
+                "neg_pos_ratio and negatives_for_hard must not be negative, not "
+                f"{neg_pos_ratio} and {negatives_for_hard}"
+            )
+        self.neg_pos_ratio = neg_pos_ratio
+        self.negatives_for_hard = negatives_for_hard
+
+    def select(self, log_p: Tensor, matches: Matches) -> tuple[Tensor, Tensor, Tensor]:
+        """The priors that count and what their sums are divided by.
+
+        Args:
+            log_p: `[B, K + 1, P]`, see `log_probabilities`.
+            matches: what the priors were asked to predict.
+
+        Returns:
+            positive `[B, P]` bool, negative `[B, P]` bool (mined), N (a scalar, at least 1).
+        """
+        positive = matches.labels > 0
+        negative = mine_hard_negatives(
+            log_p, matches.labels, self.neg_pos_ratio, self.negatives_for_hard
+        )
+        counts = torch.stack((positive.sum(), negative.sum())).float()
+        n_positive, n_negative = mean_over_processes(counts).unbind()
+        # Below 1 only where a process has less than one on average, or nothing was mined at all.
+        divisor = torch.where(n_positive > 0, n_positive, n_negative.clamp(min=1))
+        return positive, negative, divisor
+
+    def forward(self, outputs: Outputs, matches: Matches) -> dict[str, Tensor]:
+        """`{"conf", "loc"}`, unweighted scalars; see the class."""
+        log_p = log_probabilities(outputs.logits)
+        return self.terms(log_p, outputs.offsets, matches, self.select(log_p, matches))
+
+    def terms(
+        self,
+        log_p: Tensor,
+        offsets: Tensor,
+        matches: Matches,
+        selection: tuple[Tensor, Tensor, Tensor],
+    ) -> dict[str, Tensor]:
+        """`forward` over priors that `select` has chosen."""
+        positive, negative, divisor = selection
+        cross_entropy = F.nll_loss(log_p, matches.labels, reduction="none")
+        distance = F.smooth_l1_loss(
+            at_least_float32(offsets),
+            at_least_float32(matches.offsets),
+            reduction="none",
+        ).sum(-1)
+        return {
+            "conf": masked_sum(cross_entropy, positive | negative) / divisor,
+            "loc": masked_sum(distance, positive) / divisor,
+        }
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Log softmax over the classes, `[B, P, K + 1]` -> `[B, K + 1, P]`, at least float32.
+
+    Classes come before priors because on a CPU the softmax of a few long rows is many times faster
+    than that of many rows of K + 1 numbers.
+    """
+    return at_least_float32(logits).transpose(1, 2).log_softmax(1)
+
+
+def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
+    """The sum of `values` where `mask` holds; what stands elsewhere has no effect, NaN included."""
+    return values.where(mask, values.new_tensor(0.0)).sum()
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision becomes float32, in which sums of losses are safe; float64 stays as it is."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
