@@ -1,0 +1,126 @@
+"""SSD300: a backbone, extra layers down to 1 x 1, and one pair of convolutional heads a source."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from nets.backbones import BACKBONES, Backbone
+from nets.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from nets.outputs import Outputs
+from nets.priors import DEFAULT_LAYOUT, IMAGE_SIZE, LAYOUTS, layout_named, prior_boxes
+from utils import spec
+
+
+class SSD300(nn.Module):
+    """Single-shot detector for 300 x 300 images.
+
+    Args:
+        backbone: a spec, `vgg16` or `mobilenetv2(width=0.35)`; see `nets.backbones.BACKBONES`.
+        classes: number of classes without background, at least 1.
+        layout: the prior layout; see `nets.priors.LAYOUTS`.
+        pretrained: start the backbone from ImageNet weights.
+
+    Attributes:
+        channels: channels of each source map, finest first.
+        priors: `[P, 4]` buffer, cxcywh in image fractions.
+        mean, std: `[3, 1, 1]` buffers on the 0..255 scale; the network normalises its input itself.
+
+    Raises:
+        ValueError: unknown backbone, option or layout, or `classes` below 1.
+
+    Source: Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016, sec. 2.1 and 3.
+    """
+
+    priors: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str = "vgg16",
+        classes: int = 20,
+        *,
+        layout: str = DEFAULT_LAYOUT,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        if classes < 1:
+            raise ValueError(f"SSD300 needs at least one class, not {classes}")
+        tiling = layout_named(layout)
+        self.spec, self.classes, self.layout = backbone, classes, layout
+        self.backbone: Backbone = spec.build(backbone, BACKBONES, "backbone", pretrained=pretrained)
+        extras = extra_layers(self.backbone, tiling.grids)
+        self.extras = nn.ModuleList(extras)
+        added = tuple(out for _, out in self.backbone.extras[: len(extras)])
+        self.channels = (*self.backbone.channels, *added)
+        self.conf, self.loc = (
+            nn.ModuleList(
+                nn.Conv2d(channels, per_cell * columns, 3, padding=1)
+                for channels, per_cell in zip(self.channels, tiling.per_cell, strict=True)
+            )
+            for columns in (classes + 1, 4)
+        )
+        for head in (*self.conf, *self.loc):
+            nn.init.xavier_uniform_(head.weight)  # as the authors' Caffe code
+            nn.init.zeros_(head.bias)
+        # Priors follow from the layout; mean and std belong to the weights and are saved with them.
+        self.register_buffer("priors", prior_boxes(layout), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Outputs:
+        """What the network sees in a batch.
+
+        Args:
+            images: `[B, 3, 300, 300]` float, RGB, 0..255.
+
+        Returns:
+            `Outputs`; P = 8732 for the layout `paper`.
+        """
+        assert images.shape[-2:] == (IMAGE_SIZE, IMAGE_SIZE), images.shape
+        sources = list(self.backbone((images - self.mean) / self.std))
+        for extra in self.extras:
+            sources.append(extra(sources[-1]))
+        logits, offsets = (
+            torch.cat(
+                [
+                    # [B, priors * columns, H, W] -> [B, H * W * priors, columns]: cell by cell.
+                    head(source).permute(0, 2, 3, 1).reshape(len(images), -1, columns)
+                    for head, source in zip(heads, sources, strict=True)
+                ],
+                dim=1,
+            )
+            for heads, columns in ((self.conf, self.classes + 1), (self.loc, 4))
+        )
+        return Outputs(tuple(sources), logits, offsets)
+
+
+def extra_layers(backbone: Backbone, grids: tuple[int, ...]) -> list[nn.Module]:
+    """The layers that lead from the backbone's last map through the remaining grids.
+
+    Raises:
+        ValueError: the backbone's maps are not the first ones of the layout, or it has too few
+            extras.
+    """
+    if not serves(backbone, grids):
+        asked = [name for name, layout in LAYOUTS.items() if layout.grids == grids]
+        known = [name for name, layout in LAYOUTS.items() if serves(backbone, layout.grids)]
+        raise ValueError(
+            f"a backbone with grids {backbone.grids} cannot serve the layout "
+            f"{' or '.join(asked) or 'without a name'}, whose grids are {grids}; "
+            f"it serves {', '.join(known) or 'none'}; to learn from a teacher of another layout, "
+            "pass --match-priors"
+        )
+    layers: list[nn.Module] = []
+    channels, last = backbone.channels[-1], len(backbone.grids) - 1
+    for step, (squeeze, out) in zip(pairwise(grids[last:]), backbone.extras, strict=False):
+        layers.append(backbone.extra(channels, squeeze, out, step))
+        channels = out
+    return layers
+
+
+def serves(backbone: Backbone, grids: tuple[int, ...]) -> bool:
+    """Whether the backbone's maps and as many extras as are left have these grids."""
+    have = len(backbone.grids)
+    return backbone.grids == grids[:have] and len(backbone.extras) >= len(grids) - have
