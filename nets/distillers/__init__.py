@@ -1,0 +1,14 @@
+"""Feature-level distillers by name. To add one: one file, one line here, and the tests run it."""
+
+from nets.distillers.attention import AttentionTransfer
+from nets.distillers.base import Distiller
+from nets.distillers.cwd import ChannelWise
+from nets.distillers.hint import Hint
+
+__all__ = ["DISTILLERS", "Distiller"]
+
+DISTILLERS: dict[str, type[Distiller]] = {
+    "attention": AttentionTransfer,
+    "cwd": ChannelWise,
+    "hint": Hint,
+}
