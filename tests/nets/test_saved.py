@@ -1,0 +1,108 @@
+"""Networks in files: whole again after loading, and refused with the file's name otherwise."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nets.saved import describe_network, load_network, load_weights
+from nets.ssd import SSD300
+from utils.checkpoint import save_checkpoint
+
+TINY, NAMES = "resnet18(width=0.125)", ("cat", "dog")
+
+
+@pytest.fixture
+def model() -> SSD300:
+    torch.manual_seed(0)
+    return SSD300(TINY, len(NAMES))
+
+
+def write(path: Path, model: SSD300, /, **changes: object) -> Path:
+    content = {**describe_network(model, NAMES), "model": model.state_dict(), **changes}
+    save_checkpoint(path, {k: v for k, v in content.items() if v is not None})
+    return path
+
+
+def test_round_trip(model, tmp_path):
+    loaded, names = load_network(write(tmp_path / "best.pth", model))
+    assert names == NAMES
+    assert (loaded.spec, loaded.layout, loaded.classes) == (TINY, "paper", 2)
+    assert not loaded.training
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in loaded.state_dict().items())
+    images = 255 * torch.rand(1, 3, 300, 300)
+    with torch.no_grad():
+        assert torch.equal(loaded(images).logits, model.eval()(images).logits)
+
+
+def test_normalisation_and_layout_come_from_the_file(tmp_path):
+    model = SSD300(TINY, 2, layout="torchvision")
+    model.mean += 1
+    model.std *= 2
+    loaded, _ = load_network(write(tmp_path / "best.pth", model))
+    assert torch.equal(loaded.mean, model.mean)
+    assert torch.equal(loaded.std, model.std)
+    assert torch.equal(loaded.priors, model.priors)
+
+
+def test_no_imagenet_weights_are_fetched(model, tmp_path, monkeypatch):
+    def fail(*_args, **_options):
+        raise AssertionError("downloads")
+
+    path = write(tmp_path / "best.pth", model)
+    monkeypatch.setattr("nets.backbones.resnet.imagenet_state", fail)
+    load_network(path)
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.pth: no such checkpoint"):
+        load_network(tmp_path / "gone.pth")
+
+
+def test_a_truncated_file(model, tmp_path):
+    path = write(tmp_path / "best.pth", model)
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(ValueError, match=r"best\.pth: "):
+        load_network(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": None}, "the checkpoint has no entry 'model'"),
+        ({"class_names": None}, "no entry 'class_names'"),
+        ({"class_names": ["cat"]}, r"weights are not those of .* with 1 classes: .*conf"),
+        ({"backbone": "alexnet"}, "unknown backbone 'alexnet'"),
+        ({"layout": "mine"}, "no prior layout 'mine'"),
+        ({"backbone": "resnet18(width=0.25)"}, "instead of .* and [0-9]+ more"),
+    ],
+)
+def test_files_that_contradict_themselves(model, tmp_path, changes, message):
+    path = write(tmp_path / "best.pth", model, **changes)
+    with pytest.raises(ValueError, match=rf"best\.pth: .*{message}"):
+        load_network(path)
+
+
+class TestLoadWeights:
+    def test_all_differences_are_found_and_three_named(self, model):
+        state = model.state_dict()
+        state["extra"] = torch.zeros(1)
+        state["mean"] = torch.zeros(3)
+        del state["std"]
+        with pytest.raises(ValueError, match="not those of") as error:
+            load_weights(model, state)
+        text = str(error.value)
+        assert text.endswith(
+            "with 2 classes: std is missing; extra is unknown; mean is (3,) instead of (3, 1, 1)"
+        )
+        del state["loc.0.bias"]
+        with pytest.raises(ValueError, match=r"extra is unknown and 1 more$"):
+            load_weights(model, state)
+
+    def test_all_or_nothing(self, model):
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        state = {k: v + 1 for k, v in before.items()}
+        del state["std"]
+        with pytest.raises(ValueError, match="std is missing"):
+            load_weights(model, state)
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
