@@ -1,0 +1,182 @@
+"""Decoded images behind one interface: on the device, in memory, or streamed from disk.
+
+Every image is decoded to uint8, shrunk only if it is larger than the store's square, and never
+augmented here: the same batches come from every kind of store.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from utils.boxes import Targets
+from utils.images import fitted_size, load_padded
+from utils.voc import Sample
+
+CACHES = ("auto", "device", "ram", "none")
+# VOC images have at most 500 pixels a side; a crop of 0.3 of 512 still fills half of 300.
+LARGEST_SIDE = 512
+# Batches that are decoded ahead of the one in use when streaming.
+AHEAD = 4
+
+
+class Batch(NamedTuple):
+    """Some images of a split, in the order asked for.
+
+    images: `[B, 3, S, S]` uint8 RGB, each in the top left corner.
+    sizes: `[B, 2]` float, the height and width of each there, in pixels.
+    targets: boxes in those pixels.
+    indices: `[B]`, positions in the split, on the CPU.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    targets: Targets
+    indices: Tensor
+
+
+class Store:
+    """The images and objects of a split, ready for a device.
+
+    Decoders are threads: JPEG decoding and resizing run outside Python's lock.
+
+    Args:
+        samples: what `utils.voc.read_split` returned; at least one.
+        device: where batches are wanted.
+        cache: `device`, `ram`, `none` (decode again in every epoch), or `auto`: the first of these
+            that takes at most half of the free memory.
+        workers: threads that decode, at least 1.
+        use_difficult: whether objects marked difficult are among the targets.
+
+    Attributes:
+        cache: what was chosen; `reason` says why.
+
+    Raises:
+        FileNotFoundError, ValueError: an image cannot be read; the message names the file.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        device: torch.device,
+        *,
+        cache: str = "auto",
+        workers: int = 2,
+        use_difficult: bool = False,
+    ) -> None:
+        assert samples
+        self.samples, self.device, self.workers = samples, device, workers
+        longest = max(max(s.annotation.width, s.annotation.height) for s in samples)
+        self.side = min(longest, LARGEST_SIDE)
+        self.sizes = torch.tensor(
+            [fitted_size(s.annotation.height, s.annotation.width, self.side) for s in samples]
+        ).float()
+        self.targets = pad_objects(samples, self.sizes, use_difficult)
+        self.counts = (self.targets.labels > 0).sum(1)
+        self.cache, self.reason = choose_cache(cache, len(samples) * 3 * self.side**2, device)
+        self.resident: Tensor | None = None
+        if self.cache != "none":
+            home = device if self.cache == "device" else torch.device("cpu")
+            self.resident = torch.empty(
+                (len(samples), 3, self.side, self.side), dtype=torch.uint8, device=home
+            )
+            chunks = torch.arange(len(samples)).split(64)
+            for indices, images in zip(chunks, self._decoded(chunks), strict=True):
+                self.resident[indices[0] : indices[-1] + 1] = images.to(home)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batches(self, order: Iterable[Tensor]) -> Iterator[Batch]:
+        """One `Batch` on the device for each `[B]` tensor of positions in `order`."""
+        order = list(order)
+        pictures = self._decoded(order) if self.resident is None else map(self._stored, order)
+        for indices, images in zip(order, pictures, strict=True):
+            # Only as much padding as the batch needs; counted on the CPU, so nothing waits.
+            most = int(self.counts[indices].max())
+            targets = Targets(*(x[indices, :most] for x in self.targets))
+            yield Batch(
+                images.to(self.device, non_blocking=True),
+                self.sizes[indices].to(self.device, non_blocking=True),
+                targets.to(self.device, non_blocking=True),
+                indices,
+            )
+
+    def _stored(self, indices: Tensor) -> Tensor:
+        assert self.resident is not None
+        return self.resident[indices.to(self.resident.device, non_blocking=True)]
+
+    def _decoded(self, order: Sequence[Tensor]) -> Iterator[Tensor]:
+        """`[B, 3, S, S]` for each element of `order`, some batches ahead of the consumer."""
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
+
+            def start(indices: Tensor) -> list[Future[Tensor]]:
+                paths = [self.samples[i].image for i in indices.tolist()]
+                return [pool.submit(decode, path, self.side) for path in paths]
+
+            waiting = iter(order)
+            running = deque(map(start, islice(waiting, AHEAD)))
+            try:
+                while running:
+                    batch = torch.stack([future.result() for future in running.popleft()])
+                    yield batch.pin_memory() if self.device.type == "cuda" else batch
+                    running.extend(map(start, islice(waiting, 1)))
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def decode(path: Path, side: int) -> Tensor:
+    """One image file as `[3, side, side]` uint8; see `utils.images.load_padded`."""
+    return torch.from_numpy(load_padded(path, side)[0])
+
+
+def pad_objects(samples: Sequence[Sample], sizes: Tensor, use_difficult: bool) -> Targets:
+    """All objects of a split: boxes `[N, M, 4]` in pixels of images of `[N, 2]` `sizes`, labels."""
+    wanted = [
+        s.annotation.labels.astype(bool) if use_difficult else ~s.annotation.difficult
+        for s in samples
+    ]
+    most = max(int(mask.sum()) for mask in wanted)
+    boxes, labels = torch.zeros(len(samples), most, 4), torch.zeros(len(samples), most).long()
+    for i, (sample, mask) in enumerate(zip(samples, wanted, strict=True)):
+        annotation, count = sample.annotation, int(mask.sum())
+        stored_h, stored_w = sizes[i].tolist()
+        x, y = stored_w / annotation.width, stored_h / annotation.height
+        scale = torch.tensor((x, y, x, y))
+        boxes[i, :count] = torch.from_numpy(annotation.boxes[mask]) * scale
+        labels[i, :count] = torch.from_numpy(annotation.labels[mask])
+    return Targets(boxes, labels)
+
+
+def choose_cache(cache: str, needed: int, device: torch.device) -> tuple[str, str]:
+    """Where `needed` bytes of images go, and a sentence that says why."""
+    if cache not in CACHES:
+        raise ValueError(f"unknown cache {cache!r}; choose one of {', '.join(CACHES)}")
+    if cache != "auto":
+        return cache, f"images: {cache} (as asked), {needed / 2**30:.2f} GiB"
+    free = {"ram": available_memory()}
+    if device.type == "cuda":
+        free = {"device": torch.cuda.mem_get_info(device)[0], **free}
+    for place, memory in free.items():
+        if needed <= memory / 2:
+            return place, (
+                f"images: {place}, {needed / 2**30:.2f} GiB of {memory / 2**30:.1f} GiB free"
+            )
+    return "none", (
+        f"images: streamed, since {needed / 2**30:.2f} GiB is over half of the free memory"
+    )
+
+
+def available_memory() -> int:
+    """Bytes of memory that a process can still take; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in fields else 0
