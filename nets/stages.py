@@ -1,0 +1,177 @@
+"""The two stages: a detector trained on objects alone, then a student trained under it.
+
+Stage 1 also trains the baseline that a distilled student is compared with: the same backbone, seed
+and schedule, without a teacher.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from nets.distillers import DISTILLERS, Distiller
+from nets.multibox_loss import MultiBoxLoss
+from nets.multibox_loss_kd import MultiBoxLoss_KD
+from nets.priors import DEFAULT_LAYOUT, layout_named
+from nets.saved import describe_network, load_network
+from nets.ssd import SSD300
+from nets.tasks import DetectionTask, DistillTask, check_compatible
+from utils import runs, spec
+from utils.config import DistillConfig, TrainConfig
+from utils.device import choose_device
+from utils.voc import read_classes
+
+
+def train_detector(config: TrainConfig) -> Path:
+    """Stage 1; returns the path of best.pth."""
+    device = choose_device(config.device)
+    class_names = read_classes(config.classes)
+    model = build_network(config, class_names)
+    task = DetectionTask(
+        model,
+        MultiBoxLoss(config.neg_pos_ratio, config.negatives_for_hard),
+        {"conf": config.conf_weight, "loc": config.loc_weight},
+    )
+    return runs.train(task, config, class_names, describe_network(model, class_names), device)
+
+
+def train_student(config: DistillConfig) -> Path:
+    """Stage 2, after stage 1 where no teacher is given; returns the path of best.pth."""
+    device = choose_device(config.device)
+    class_names = read_classes(config.classes)
+    runs.run_folder(config)
+    if not config.teacher:  # what is wrong with the student shows before hours of teacher training
+        build_network(config, class_names)
+    teacher, teacher_names = load_network(
+        config.teacher or train_teacher(config), device, class_names
+    )
+    check_class_names(teacher_names, class_names)
+    layout = DEFAULT_LAYOUT if config.match_priors else teacher.layout
+    student = build_network(config, class_names, layout)
+    check_compatible(student, teacher, config.match_priors)
+    task = distill_task(config, student, teacher)
+    return runs.train(task, config, class_names, describe_network(student, class_names), device)
+
+
+def build_network(
+    config: TrainConfig, class_names: Sequence[str], layout: str = DEFAULT_LAYOUT
+) -> SSD300:
+    """The network that a run starts from; that of `--weights` brings backbone and layout along.
+
+    The same seed gives a student the same initial weights with and without a teacher.
+
+    Raises:
+        ValueError: the backbone cannot be built or does not serve the layout; `--weights` knows
+            other classes or has another backbone than `--backbone` asks for.
+    """
+    torch.manual_seed(config.seed)
+    if not config.weights:
+        return SSD300(
+            config.backbone, len(class_names), layout=layout, pretrained=config.pretrained
+        )
+    model, names = load_network(config.weights, class_names=class_names)
+    check_class_names(names, class_names, "--weights")
+    if config.backbone not in (type(config).backbone, model.spec):
+        raise ValueError(
+            f"--backbone is {config.backbone}, the network in {config.weights} is {model.spec}; "
+            "leave out one of the two"
+        )
+    print(f"starting from {config.weights}: {model.spec}, layout {model.layout}")
+    return model
+
+
+def distill_task(config: DistillConfig, student: SSD300, teacher: SSD300) -> DistillTask:
+    """The objective of stage 2."""
+    distillers = build_distillers(config.distill, student, teacher)
+    return DistillTask(
+        student,
+        teacher.to(memory_format=torch.channels_last),
+        MultiBoxLoss_KD(
+            config.neg_pos_ratio,
+            config.negatives_for_hard,
+            config.neg_w,
+            config.pos_w,
+            config.temperature,
+            config.reg_m,
+        ),
+        {
+            "soft": config.soft_weight,
+            "conf": config.conf_weight,
+            "l2": config.l2_weight,
+            "loc": config.loc_weight,
+            **{name: distiller.weight for name, distiller in distillers.items()},
+        },
+        distillers,
+        config.match_priors,
+    )
+
+
+def train_teacher(config: DistillConfig) -> Path:
+    """Stage 1 with the teacher's settings of a stage-2 configuration.
+
+    A teacher that is finished is taken as it is, an interrupted one is gone on with, so that the
+    two-stage script can be resumed in either stage.
+    """
+    name = f"{config.name}-teacher"
+    shared = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
+    last = Path(config.logs) / name / "last.pth"
+    shared |= {
+        "name": name,
+        "backbone": config.teacher_backbone,
+        "epochs": config.teacher_epochs or config.epochs,
+        "conf_weight": TrainConfig.conf_weight,
+        "loc_weight": TrainConfig.loc_weight,
+        "resume": config.resume and last.exists(),
+        "weights": "",  # the student's
+    }
+    print(f"stage 1: teacher {config.teacher_backbone} -> {last.parent}")
+    best = train_detector(TrainConfig(**shared))
+    print(f"stage 2: student {config.backbone} under {best}")
+    return best
+
+
+def build_distillers(
+    specs: Sequence[str], student: SSD300, teacher: SSD300
+) -> dict[str, Distiller]:
+    """The feature-level terms of `--distill`, by name.
+
+    Raises:
+        ValueError: a spec is wrong or named twice, or the source maps have different grids.
+    """
+    ours, theirs = (layout_named(model.layout).grids for model in (student, teacher))
+    if specs and ours != theirs:
+        raise ValueError(
+            f"--distill compares source maps, but the student's have grids {ours} and the "
+            f"teacher's {theirs}; leave it out"
+        )
+    distillers: dict[str, Distiller] = {}
+    for text in specs:
+        name, _ = spec.parse(text)
+        if name in distillers:
+            raise ValueError(f"--distill names {name!r} twice")
+        distillers[name] = spec.build(
+            text,
+            DISTILLERS,
+            "distiller",
+            student_channels=student.channels,
+            teacher_channels=teacher.channels,
+        )
+    return distillers
+
+
+def check_class_names(
+    teacher: Sequence[str], student: Sequence[str], who: str = "the teacher"
+) -> None:
+    """Raises ValueError unless both lists are equal, order included; `who` has the first."""
+    for i, (theirs, ours) in enumerate(zip(teacher, student, strict=False), start=1):
+        if theirs != ours:
+            raise ValueError(
+                f"class {i} is {theirs!r} to {who} and {ours!r} in --classes; "
+                f"use the list that {who} was trained with"
+            )
+    if len(teacher) != len(student):
+        raise ValueError(
+            f"{who} knows {len(teacher)} classes, --classes names {len(student)}; "
+            f"use the list that {who} was trained with"
+        )

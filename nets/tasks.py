@@ -1,0 +1,131 @@
+"""What is trained: a network with its objective, behind one interface that the engine knows.
+
+A task turns a batch into `{"loss": total, "positives": count, **unweighted terms}`. The weights of
+the terms are applied here, in one line, and nowhere else.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nets.cross_priors import CrossPriors
+from nets.distillers import Distiller
+from nets.matching import match
+from nets.multibox_loss import MultiBoxLoss
+from nets.multibox_loss_kd import MultiBoxLoss_KD
+from nets.outputs import Detections, Outputs, Targets
+from nets.postprocess import postprocess
+from nets.ssd import SSD300
+from utils.engine import Task
+
+
+class DetectionTask(Task):
+    """Trains an SSD300 on objects alone.
+
+    Args:
+        model: the network to train; what is validated, saved and deployed.
+        criterion: `MultiBoxLoss`.
+        weights: factor of each term of the loss, e.g. `{"conf": 1.0, "loc": 1.0}`.
+    """
+
+    def __init__(
+        self, model: SSD300, criterion: MultiBoxLoss, weights: Mapping[str, float]
+    ) -> None:
+        super().__init__()
+        self.model: SSD300 = model
+        self.criterion, self.weights = criterion, dict(weights)
+
+    def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """`[B, 3, 300, 300]` float RGB 0..255 and objects in image fractions -> named scalars."""
+        return self.objective(self.model(images), images, targets)
+
+    def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
+        """The terms of `forward` and what the network detects, from one pass."""
+        outputs: Outputs = self.model(images)
+        terms = self.objective(outputs, images, targets)
+        return terms, postprocess(outputs, self.model.priors)
+
+    def objective(self, outputs: Outputs, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """The loss of what the network said; `images` are there for those who look again."""
+        del images
+        matches = match(targets, self.model.priors)
+        return self.total(self.criterion(outputs, matches), matches.labels)
+
+    def total(self, terms: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Adds the weighted sum and the number of positives to the terms."""
+        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        return {"loss": loss, **terms, "positives": (labels > 0).sum()}
+
+    def freeze_backbone(self, frozen: bool) -> None:
+        """Stops or resumes training of the backbone, its batch-norm statistics included."""
+        self.model.backbone.requires_grad_(not frozen)
+        self.model.backbone.train(self.training and not frozen)
+
+
+class DistillTask(DetectionTask):
+    """Trains a student on objects and on what a teacher says about the same batch.
+
+    Args:
+        model: the student.
+        teacher: frozen here, kept in evaluation mode, and never part of a checkpoint.
+        criterion: `MultiBoxLoss_KD`.
+        distillers: feature-level terms by name; their adapters train along.
+        weights: factor of each term, distillers included.
+        match_priors: let the two have different priors, see `nets.cross_priors`.
+
+    Raises:
+        ValueError: the two differ in number of classes, or, without `match_priors`, in priors.
+    """
+
+    def __init__(
+        self,
+        model: SSD300,
+        teacher: SSD300,
+        criterion: MultiBoxLoss_KD,
+        weights: Mapping[str, float],
+        distillers: Mapping[str, Distiller] | None = None,
+        match_priors: bool = False,
+    ) -> None:
+        super().__init__(model, criterion, weights)
+        check_compatible(model, teacher, match_priors)
+        self.on_student_priors = (
+            CrossPriors(model.priors, teacher.priors) if match_priors else nn.Identity()
+        )
+        self.distillers = nn.ModuleDict(distillers)
+        # In a tuple it is no submodule: train(), state_dict() and the optimiser do not see it.
+        self._teacher = (teacher.eval().requires_grad_(False),)
+
+    @property
+    def teacher(self) -> SSD300:
+        """The frozen teacher."""
+        return self._teacher[0]
+
+    def objective(self, outputs: Outputs, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """See `DetectionTask.objective`; the teacher sees the very same images."""
+        with torch.no_grad():
+            teacher: Outputs = self.on_student_priors(self.teacher(images))
+        matches = match(targets, self.model.priors)
+        terms = self.criterion(outputs, teacher, matches)
+        for name, distiller in self.distillers.items():
+            terms[name] = distiller(outputs, teacher, matches)
+        return self.total(terms, matches.labels)
+
+
+def check_compatible(student: SSD300, teacher: SSD300, match_priors: bool = False) -> None:
+    """Raises ValueError unless both predict equally many classes over the same priors.
+
+    With `match_priors` the priors may differ.
+    """
+    if student.classes != teacher.classes:
+        raise ValueError(
+            f"the teacher knows {teacher.classes} classes, the student {student.classes}; "
+            "train both on one class list"
+        )
+    if not match_priors and not torch.equal(student.priors.cpu(), teacher.priors.cpu()):
+        raise ValueError(
+            f"the teacher's prior layout is {teacher.layout!r} ({len(teacher.priors)} priors), the "
+            f"student's {student.layout!r} ({len(student.priors)}); distillation compares prior i "
+            f"with prior i, and the student ({student.spec}) does not serve {teacher.layout!r} as "
+            "it is built; give both one layout, or pass --match-priors"
+        )

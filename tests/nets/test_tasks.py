@@ -1,0 +1,154 @@
+"""Tasks: the weighted sum, and what a teacher may and may not be."""
+
+import pytest
+import torch
+
+from nets.distillers import DISTILLERS
+from nets.multibox_loss import MultiBoxLoss
+from nets.multibox_loss_kd import MultiBoxLoss_KD
+from nets.outputs import Targets
+from nets.ssd import SSD300
+from nets.tasks import DetectionTask, DistillTask, check_compatible
+
+TINY, OTHER = "resnet18(width=0.125)", "mobilenetv2(width=0.1)"
+KD_WEIGHTS = {"soft": 0.3, "conf": 0.7, "l2": 0.5, "loc": 1.0}
+
+
+def batch(objects: int = 2) -> tuple[torch.Tensor, Targets]:
+    generator = torch.Generator().manual_seed(0)
+    images = 255 * torch.rand(2, 3, 300, 300, generator=generator)
+    boxes = torch.tensor([[0.1, 0.1, 0.4, 0.5], [0.5, 0.4, 0.9, 0.9]])[:objects].expand(2, -1, 4)
+    return images, Targets(boxes, torch.tensor([[1, 2], [2, 0]])[:, :objects])
+
+
+def detection_task() -> DetectionTask:
+    torch.manual_seed(0)
+    return DetectionTask(SSD300(TINY, 2), MultiBoxLoss(), {"conf": 2.0, "loc": 0.25})
+
+
+def distill_task(**distillers: float) -> DistillTask:
+    """A student and a teacher of two kinds; distillers by name, with their weights."""
+    torch.manual_seed(0)
+    student, teacher = SSD300(TINY, 2), SSD300(OTHER, 2)
+    made = {
+        name: DISTILLERS[name](student.channels, teacher.channels, weight=weight)
+        for name, weight in distillers.items()
+    }
+    weights = KD_WEIGHTS | {name: d.weight for name, d in made.items()}
+    return DistillTask(student, teacher, MultiBoxLoss_KD(), weights, made)
+
+
+class TestTotal:
+    def test_detection(self):
+        terms = detection_task()(*batch())
+        assert set(terms) == {"loss", "conf", "loc", "positives"}
+        torch.testing.assert_close(terms["loss"], 2 * terms["conf"] + terms["loc"] / 4)
+
+    def test_distillation(self):
+        terms = distill_task(hint=0.1, cwd=3.0)(*batch())
+        assert set(terms) == {"loss", "soft", "conf", "l2", "loc", "hint", "cwd", "positives"}
+        weights = KD_WEIGHTS | {"hint": 0.1, "cwd": 3.0}
+        total = sum(weight * terms[name] for name, weight in weights.items())
+        torch.testing.assert_close(terms["loss"], total)
+        assert total > 0
+
+    def test_positives_are_counted(self):
+        assert detection_task()(*batch(0))["positives"].item() == 0
+        images, targets = batch()
+        padded = Targets(targets.boxes, targets.labels * 0)
+        assert detection_task()(images, padded)["positives"].item() == 0
+        assert detection_task()(images, targets)["positives"].item() >= 3
+
+    def test_a_batch_without_objects(self):
+        task = distill_task(attention=1.0, cwd=1.0, hint=1.0)
+        terms = task(*batch(0))
+        terms["loss"].backward()
+        assert all(term.isfinite() for term in terms.values())
+        assert all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)
+
+    @pytest.mark.parametrize("make", [detection_task, distill_task])
+    def test_evaluation_gives_the_same_terms_and_detections(self, make):
+        task = make().eval()
+        with torch.no_grad():
+            expected = task(*batch())
+            terms, detections = task.evaluate(*batch())
+        for name, value in expected.items():
+            assert torch.equal(terms[name], value)
+        assert detections.boxes.shape == (2, 200, 4)
+
+
+class TestTeacher:
+    def test_it_is_part_of_nothing_that_trains_or_is_saved(self):
+        task = distill_task(hint=1.0)
+        teachers = {id(p) for p in task.teacher.parameters()}
+        assert not teachers & {id(p) for p in task.parameters()}
+        assert not any("teacher" in name for name in task.state_dict())
+        assert {name.partition(".")[0] for name in task.state_dict()} == {"model", "distillers"}
+        assert not any(p.requires_grad for p in task.teacher.parameters())
+
+    def test_it_stays_in_evaluation_mode(self):
+        task = distill_task()
+        task.train()
+        assert task.model.training
+        assert not any(module.training for module in task.teacher.modules())
+        before = {k: v.clone() for k, v in task.teacher.state_dict().items()}
+        task(*batch())["loss"].backward()
+        for key, value in task.teacher.state_dict().items():
+            assert torch.equal(value, before[key])
+        assert all(p.grad is None for p in task.teacher.parameters())
+
+    def test_everything_of_the_task_has_gradient(self):
+        task = distill_task(hint=1.0)
+        task(*batch())["loss"].backward()
+        assert all(p.grad is not None for p in task.parameters())
+
+    def test_a_student_under_itself_has_nothing_to_learn_from_it(self):
+        student = SSD300(TINY, 2).eval()
+        task = DistillTask(student, student, MultiBoxLoss_KD(), KD_WEIGHTS).eval()
+        terms = task(*batch())
+        assert terms["soft"].item() == terms["l2"].item() == 0
+
+    def test_another_number_of_classes_is_refused(self):
+        with pytest.raises(ValueError, match="teacher knows 3 classes, the student 2"):
+            DistillTask(SSD300(TINY, 2), SSD300(TINY, 3), MultiBoxLoss_KD(), KD_WEIGHTS)
+
+    def test_other_priors_are_refused(self):
+        student, teacher = SSD300(TINY, 2), SSD300(TINY, 2)
+        teacher.priors, teacher.layout = teacher.priors[:3000], "mine"
+        with pytest.raises(
+            ValueError, match=r"'mine' \(3000 priors\).*'paper' \(8732\).*one layout"
+        ):
+            check_compatible(student, teacher)
+        # As many, but elsewhere.
+        teacher.priors = student.priors.flip(0)
+        with pytest.raises(ValueError, match="one layout"):
+            check_compatible(student, teacher)
+
+
+class TestFreezing:
+    def test_the_backbone_does_not_move(self):
+        task = detection_task().train()
+        task.freeze_backbone(True)
+        before = {k: v.clone() for k, v in task.model.state_dict().items()}
+        task(*batch())["loss"].backward()
+        trained = [p for p in task.parameters() if p.grad is not None]
+        with torch.no_grad():
+            for p in trained:
+                p -= 0.1 * p.grad
+        moved = {k for k, v in task.model.state_dict().items() if not torch.equal(v, before[k])}
+        assert moved
+        assert not any(key.startswith("backbone.") for key in moved)
+        assert task.model.extras.training
+
+    def test_thawed_it_moves_again(self):
+        task = detection_task().train()
+        task.freeze_backbone(True)
+        task.freeze_backbone(False)
+        assert task.model.backbone.training
+        task(*batch())["loss"].backward()
+        assert all(p.grad is not None for p in task.model.backbone.parameters())
+
+    def test_an_evaluating_task_stays_so(self):
+        task = detection_task().eval()
+        task.freeze_backbone(False)
+        assert not task.model.backbone.training

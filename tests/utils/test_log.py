@@ -1,0 +1,34 @@
+"""Metrics survive interruptions; curves are a picture."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from utils.log import RunLog, draw_curves, read_metrics
+
+
+def test_rows_after_the_resumed_epoch_are_dropped(tmp_path: Path) -> None:
+    log = RunLog(tmp_path)
+    for epoch in (1, 2, 3):
+        log.write(epoch, {"train/loss": 1.0 / epoch})
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "trai')  # killed while writing
+    resumed = RunLog(tmp_path, start=2)
+    resumed.write(3, {"train/loss": 9.0})
+    resumed.close()
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(row["epoch"], row["train/loss"]) for row in rows] == [(1, 1.0), (2, 0.5), (3, 9.0)]
+    RunLog(tmp_path).close()
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+    assert read_metrics(tmp_path / "none.jsonl") == []
+
+
+def test_curves_of_a_run(tmp_path: Path) -> None:
+    log = RunLog(tmp_path)
+    log.write(1, {"train/loss": 2.0, "train/soft": 1.0, "lr": 0.1})
+    log.write(2, {"train/loss": 1.0, "train/soft": 0.5, "lr": 0.1, "val/loss": 1.5, "mAP": 0.4})
+    log.close()
+    with Image.open(draw_curves(tmp_path)) as picture:
+        assert picture.width > 800
+        assert len(set(picture.convert("RGB").resize((64, 64)).get_flattened_data())) > 5

@@ -1,0 +1,75 @@
+"""Command lines: a dataclass of `utils.config` in, its settings or one line of error out."""
+
+import argparse
+import dataclasses
+import os
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from utils.config import flag
+
+T = TypeVar("T")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints one line and exits with status 2."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> T:
+    """The settings that a command line describes.
+
+    Args:
+        schema: one of the dataclasses above.
+        arguments: the command line without the program; default: this process's.
+
+    Raises:
+        ValueError: a value is out of range.
+        SystemExit: unknown flag, or a value of the wrong type; status 2 after one line.
+    """
+    parser = Parser(
+        description=schema.__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):  # type: ignore[arg-type]  # T is a dataclass
+        kind, many = hints[field.name], False
+        if typing.get_origin(kind) is tuple:
+            kind, many = typing.get_args(kind)[0], True
+        keywords: dict[str, Any] = {"default": field.default, "help": field.metadata["help"]}
+        if kind is bool:
+            keywords["action"] = argparse.BooleanOptionalAction
+        else:
+            keywords |= {"type": kind, "choices": field.metadata["choices"]}
+            keywords |= {"nargs": "+"} if many else {}
+        parser.add_argument(flag(field.name), **keywords)
+    presets = getattr(schema, "presets", None)
+    if presets:
+        # The flags given beat the preset, the preset beats the dataclass.
+        parser.set_defaults(**presets[parser.parse_args(arguments).preset])
+    values = vars(parser.parse_args(arguments))
+    return schema(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def run(
+    main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None = None
+) -> NoReturn:
+    """Runs a script; input that it refuses ends it with one line and exit status 2.
+
+    With TRACEBACK=1 in the environment the traceback is shown, too.
+    """
+    try:
+        main(arguments)
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("TRACEBACK"):
+            raise
+        print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)

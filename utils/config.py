@@ -1,0 +1,204 @@
+"""Every setting of every script, once: a frozen dataclass is schema, defaults and help.
+
+utils/cli.py makes command lines of the fields; a run stores its settings in its checkpoints.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:  # noqa: A002
+    """A field with its default, its help and, where few values make sense, those values."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images and class names come from."""
+
+    data: str = option("VOCdevkit", "VOC devkit: the folder that holds VOC2007, VOC2012, ...")
+    classes: str = option("model_data/voc_classes.txt", "class list, one name a line")
+    skip_bad: bool = option(False, "leave out images and annotations with errors, and list them")
+    cache: str = option("auto", "where decoded images live", ("auto", "device", "ram", "none"))
+    workers: int = option(4, "threads that decode images")
+    device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
+    batch_size: int = option(32, "images a step")
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run can work with."""
+        at_least(self, 1, "workers", "batch_size")
+
+
+@dataclass(frozen=True)
+class TrainConfig(DataConfig):
+    """Training of one network. The defaults are the paper's schedule for VOC07+12: 120,000 steps
+    of 32 images are 232 epochs, the rate falls after 80,000 and 100,000.
+    """
+
+    train: tuple[str, ...] = option(
+        ("VOC2007/trainval", "VOC2012/trainval"), "splits to train on, as YEAR/SPLIT"
+    )
+    val: tuple[str, ...] = option(("VOC2007/test",), "splits to validate on")
+    backbone: str = option("vgg16", "spec, e.g. resnet34 or 'mobilenetv2(width=0.35)'")
+    pretrained: bool = option(True, "start the backbone from ImageNet weights")
+    weights: str = option("", "start from this checkpoint, ours or another project's")
+    name: str = option("ssd300", "the run's folder under --logs")
+    logs: str = option("logs", "where runs are written")
+    resume: bool = option(False, "go on from the run's last.pth")
+    seed: int = option(0, "decides initial weights, data order and augmentation")
+
+    epochs: int = option(232, "passes over the training splits")
+    optimizer: str = option("sgd", "optimiser", ("sgd", "adamw"))
+    lr: float = option(1e-3, "learning rate after warm-up; try 1e-3 with adamw too")
+    momentum: float = option(0.9, "momentum of SGD, first beta of AdamW")
+    weight_decay: float = option(5e-4, "for weights of convolutions; norms and biases have none")
+    schedule: str = option("multistep", "learning-rate schedule", ("multistep", "cosine"))
+    milestones: tuple[float, ...] = option(
+        (2 / 3, 5 / 6), "parts of the run after which multistep divides the rate by 10"
+    )
+    warmup: int = option(500, "steps over which the rate rises from 0; at most a tenth of the run")
+    clip_norm: float = option(10.0, "largest gradient norm; 0 turns clipping off")
+    freeze_epochs: int = option(0, "epochs at the start in which the backbone does not train")
+    ema: float = option(0.0, "decay of the averaged weights, e.g. 0.999; 0 turns them off")
+    amp: str = option(
+        "auto", "arithmetic on a GPU; auto is bf16 where it has it", ("auto", "off", "bf16", "fp16")
+    )
+    compile: bool = option(False, "compile the network and its loss with torch.compile")
+    val_every: int = option(10, "epochs between validations (mAP and loss); 0: only at the end")
+    log_every: int = option(10, "steps between readings of the losses")
+    use_difficult: bool = option(False, "train on objects marked difficult, too")
+    expand: float = option(
+        4.0,
+        "largest zoom-out; 1 turns it off, as short runs want (it doubles the paper's schedule)",
+    )
+
+    neg_pos_ratio: float = option(3.0, "hard negatives for each positive")
+    negatives_for_hard: int = option(100, "hard negatives of an image without positives")
+    conf_weight: float = option(1.0, "factor of the confidence loss")
+    loc_weight: float = option(1.0, "factor of the localisation loss")
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run can work with."""
+        super().__post_init__()
+        at_least(self, 1, "epochs", "log_every")
+        at_least(self, 0, "freeze_epochs", "warmup", "val_every", "clip_norm", "weight_decay")
+        at_least(self, 0, "neg_pos_ratio", "negatives_for_hard", "conf_weight", "loc_weight")
+        at_least(self, 1, "expand")
+        above(self, 0, "lr")
+        for name, low, high in (("ema", 0, 1), ("momentum", 0, 1)):
+            if not low <= getattr(self, name) < high:
+                raise ValueError(f"{flag(name)} must be in [0, 1), not {getattr(self, name)}")
+        if any(not 0 < m < 1 for m in self.milestones):
+            raise ValueError(f"--milestones must be parts of the run in (0, 1): {self.milestones}")
+        if not self.name or self.name != self.name.strip() or self.name.startswith(("/", ".")):
+            raise ValueError(f"--name must be a folder name, not {self.name!r}")
+
+
+@dataclass(frozen=True)
+class DistillConfig(TrainConfig):
+    """Training of a student under a teacher."""
+
+    name: str = option("student", "the run's folder under --logs")
+    backbone: str = option("mobilenetv2", "the student's spec, e.g. resnet18")
+    teacher: str = option("", "the teacher's checkpoint; without one the teacher is trained first")
+    teacher_backbone: str = option("vgg16", "spec of a teacher that is trained first")
+    teacher_epochs: int = option(0, "epochs of a teacher that is trained first; 0: as --epochs")
+    preset: str = option(
+        "tutorial", "sets the defaults of the four weights and T", ("tutorial", "paper")
+    )
+    soft_weight: float = option(0.3, "factor of the soft-target loss")
+    conf_weight: float = option(0.7, "factor of the confidence loss")
+    l2_weight: float = option(0.5, "factor of the teacher-bounded regression")
+    loc_weight: float = option(1.0, "factor of the localisation loss")
+    temperature: float = option(1.0, "T, softens both distributions before they are compared")
+    neg_w: float = option(1.5, "weight of the background column in the soft-target loss")
+    pos_w: float = option(1.0, "weight of the class columns in the soft-target loss")
+    reg_m: float = option(0.0, "margin of the teacher bound, in squared encoded units")
+    match_priors: bool = option(False, "let student and teacher have different prior sets")
+    distill: tuple[str, ...] = option((), "feature-level terms, e.g. 'cwd(tau=1, weight=3)' hint")
+
+    presets: ClassVar[dict[str, dict[str, float]]] = {
+        "tutorial": {
+            "soft_weight": 0.3,
+            "conf_weight": 0.7,
+            "l2_weight": 0.5,
+            "loc_weight": 1.0,
+            "temperature": 1.0,
+        },
+        # Chen et al., NIPS 2017, sec. 4: mu = 0.5 shares the classification loss, nu = 0.5.
+        "paper": {
+            "soft_weight": 0.5,
+            "conf_weight": 0.5,
+            "l2_weight": 0.5,
+            "loc_weight": 1.0,
+            "temperature": 1.0,
+        },
+    }
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run can work with."""
+        super().__post_init__()
+        at_least(self, 0, "soft_weight", "l2_weight", "neg_w", "pos_w", "teacher_epochs")
+        above(self, 0, "temperature")
+
+
+@dataclass(frozen=True)
+class MapConfig(DataConfig):
+    """Evaluation of a checkpoint on a split."""
+
+    classes: str = option("", "class list; default: the one in the checkpoint")
+    weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth")
+    split: tuple[str, ...] = option(("VOC2007/test",), "splits to evaluate, as YEAR/SPLIT")
+    cache: str = option("none", "where decoded images live", ("auto", "device", "ram", "none"))
+    json: str = option("", "write the result to this file")
+    plots: str = option("", "write precision-recall plots into this folder")
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run can work with."""
+        super().__post_init__()
+        if not self.weights:
+            raise ValueError("--weights is missing; give a checkpoint such as logs/RUN/best.pth")
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Detection on images or a video."""
+
+    weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth")
+    source: str = option("", "an image, a folder of images, a video, or camera:0")
+    out: str = option("logs/predict", "folder for the drawn results")
+    json: bool = option(False, "also write detections.json into --out")
+    score: float = option(0.5, "show detections with at least this score")
+    batch_size: int = option(8, "images a forward pass")
+    device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
+    frames: int = option(0, "stop a video after this many frames; 0: at its end")
+    skip_bad: bool = option(False, "leave out unreadable images, and list them")
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run can work with."""
+        if not self.weights or not self.source:
+            raise ValueError("--weights and --source are needed; see --help")
+        at_least(self, 1, "batch_size")
+        at_least(self, 0, "frames", "score")
+
+
+def flag(name: str) -> str:
+    """`batch_size` -> `--batch-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def at_least(config: Any, low: float, *names: str) -> None:
+    """Raises ValueError for a field that is below `low` or not finite."""
+    for name in names:
+        if not low <= getattr(config, name) < math.inf:
+            raise ValueError(f"{flag(name)} must be at least {low}, not {getattr(config, name)}")
+
+
+def above(config: Any, low: float, *names: str) -> None:
+    """Raises ValueError for a field that is not above `low` or not finite."""
+    for name in names:
+        if not low < getattr(config, name) < math.inf:
+            raise ValueError(f"{flag(name)} must be above {low}, not {getattr(config, name)}")

@@ -1,0 +1,46 @@
+"""Where and in which arithmetic networks run."""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Precision(NamedTuple):
+    """A device and the arithmetic of the forward pass; `dtype` None is plain float32."""
+
+    device: torch.device
+    dtype: torch.dtype | None = None
+
+    def autocast(self) -> torch.autocast:
+        """The context in which networks run; losses and boxes stay in float32."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` -> a device.
+
+    Raises:
+        ValueError: `cuda` is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch sees no GPU; pass --device auto or cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def choose_precision(device: torch.device, amp: str) -> Precision:
+    """`auto`, `off`, `bf16` or `fp16`; a CPU always computes in float32.
+
+    Raises:
+        ValueError: bf16 is asked for on a GPU that does not have it.
+    """
+    if device.type != "cuda" or amp == "off":
+        return Precision(device)
+    if amp == "fp16":
+        return Precision(device, torch.float16)
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return Precision(device, torch.bfloat16)
+    if amp == "bf16":
+        raise ValueError("--amp bf16: this GPU has no bf16; pass --amp fp16")
+    return Precision(device, torch.float16)

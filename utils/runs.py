@@ -1,0 +1,100 @@
+"""From settings to data and a trained run; shared by both stages."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.config import DataConfig, TrainConfig
+from utils.device import choose_precision
+from utils.engine import Task, Trainer, fit, resume
+from utils.store import Store
+from utils.voc import read_split
+
+
+def open_store(
+    config: DataConfig,
+    splits: Sequence[str],
+    class_names: Sequence[str],
+    device: torch.device,
+    *,
+    use_difficult: bool = False,
+) -> Store:
+    """Reads and checks the images of some splits; says what was left out and where images are.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or bad, see `utils.voc`.
+    """
+    samples, skipped = read_split(config.data, splits, class_names, skip_bad=config.skip_bad)
+    for line in skipped:
+        print(f"left out: {line}")
+    if skipped:
+        print(f"left out: {len(skipped)} of {len(samples) + len(skipped)} images of {splits}")
+    if not samples:
+        raise ValueError(f"{config.data}: no usable image in {' '.join(splits)}")
+    store = Store(
+        samples,
+        device,
+        cache=config.cache,
+        workers=config.workers,
+        use_difficult=use_difficult,
+    )
+    print(f"{' '.join(splits)}: {len(store)} images, {store.reason}")
+    return store
+
+
+def train(
+    task: Task,
+    config: TrainConfig,
+    class_names: Sequence[str],
+    description: dict[str, Any],
+    device: torch.device,
+) -> Path:
+    """Trains `task` on the splits of `config`; returns the path of the run's best.pth.
+
+    Raises:
+        FileExistsError: the run's folder holds another run.
+        FileNotFoundError, ValueError: bad data or settings.
+        FloatingPointError: the loss became infinite or NaN.
+    """
+    folder = run_folder(config)
+    train_store = open_store(
+        config, config.train, class_names, device, use_difficult=config.use_difficult
+    )
+    if config.batch_size > len(train_store):
+        raise ValueError(
+            f"--batch-size {config.batch_size} is larger than the training set "
+            f"({len(train_store)} images)"
+        )
+    validation = (
+        open_store(config, config.val, class_names, device, use_difficult=config.use_difficult)
+        if config.val
+        else None
+    )
+    if config.batch_size == 1 and any(isinstance(m, nn.BatchNorm2d) for m in task.modules()):
+        raise ValueError(
+            "--batch-size 1 cannot train batch norm, whose statistics on the 1 x 1 source map need "
+            "two images; use at least 2, or --backbone vgg16"
+        )
+    precision = choose_precision(device, config.amp)
+    trainer = Trainer(task.to(device), train_store, config, precision)
+    if config.resume:
+        resume(trainer, folder, description)
+    fit(trainer, validation, class_names, description, folder)
+    return folder / "best.pth"
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """The run's folder, unless it would overwrite a run.
+
+    Raises:
+        FileExistsError: see above.
+    """
+    folder = Path(config.logs) / config.name
+    if (folder / "last.pth").exists() and not config.resume:
+        raise FileExistsError(
+            f"{folder} holds a run already; pass --resume to go on with it, or another --name"
+        )
+    return folder
