@@ -1,0 +1,72 @@
+"""Sources of frames and where drawn frames go."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.media import ImageWriter, VideoWriter, open_source
+
+
+def write_video(path: Path, frames: int) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for k in range(frames):
+        image = np.zeros((48, 64, 3), np.uint8)
+        image[..., 2] = 40 * k  # OpenCV's last channel is red
+        writer.write(image)
+    writer.release()
+
+
+def test_frames_of_a_video_are_rgb_and_numbered(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.avi", 4)
+    source = open_source(str(tmp_path / "clip.avi"))
+    assert source.video
+    assert source.fps == pytest.approx(10)
+    frames = list(source.frames)
+    assert [frame.name for frame in frames] == ["000000", "000001", "000002", "000003"]
+    assert abs(int(frames[3].image[20, 30, 0]) - 120) < 12  # MJPG is lossy
+    assert frames[3].image[20, 30, 1:].max() < 12
+
+
+def test_a_written_video_can_be_read_again(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.avi", 3)
+    source = open_source(str(tmp_path / "clip.avi"))
+    with VideoWriter(tmp_path, source) as writer:
+        for frame in source.frames:
+            writer.write(frame.name, frame.image)
+    again = list(open_source(str(tmp_path / "detections.mp4")).frames)
+    assert len(again) == 3
+    assert again[0].image.shape == (48, 64, 3)
+
+
+def test_a_folder_is_read_in_order_of_names(tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg", "c.txt"):
+        if name.endswith("txt"):
+            (tmp_path / name).write_text("no image")
+        else:
+            Image.new("RGB", (8, 6), "red").save(tmp_path / name)
+    source = open_source(str(tmp_path))
+    assert not source.video
+    assert [frame.name for frame in source.frames] == ["a.jpg", "b.png"]
+
+
+def test_bad_images_are_left_out_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    Image.new("RGB", (8, 6)).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"a\.png: the image cannot be decoded"):
+        list(open_source(str(tmp_path)).frames)
+    assert [f.name for f in open_source(str(tmp_path), skip_bad=True).frames] == ["b.png"]
+    assert "left out: " in capsys.readouterr().out
+
+
+def test_images_are_written_under_their_names(tmp_path: Path) -> None:
+    image = np.zeros((6, 8, 3), np.uint8)
+    with ImageWriter(tmp_path) as writer:
+        writer.write("a.jpg", image)
+        writer.write("b.png", image)
+        writer.write("c.bmp", image)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "b.png", "c.bmp.png"]

@@ -1,0 +1,150 @@
+"""Images, folders, videos and cameras as one stream of frames, and where drawn frames go."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from utils.images import IMAGE_SUFFIXES, read_image
+
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+CAMERA = "camera"
+
+
+class Frame(NamedTuple):
+    """An image and its name: a file name, or `000042` in a video.
+
+    image: `[H, W, 3]` uint8 RGB.
+    """
+
+    name: str
+    image: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A stream of frames.
+
+    video: whether they belong together, at `fps` frames a second.
+    """
+
+    frames: Iterator[Frame]
+    video: bool
+    fps: float = 0.0
+
+
+def open_source(source: str, *, skip_bad: bool = False) -> Source:
+    """What `--source` names: an image, a folder, a video, or `camera:0`.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or no image in it.
+        ValueError: it is neither an image nor a video, or cannot be opened. An unreadable image in
+            a folder is a ValueError when its turn comes, or a printed line with `skip_bad`.
+    """
+    path = Path(source)
+    if source.partition(":")[0] == CAMERA and not path.exists():
+        return open_video(int(source.partition(":")[2] or 0), source)
+    if path.is_dir():
+        paths = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not paths:
+            raise FileNotFoundError(f"{path}: no images in this folder")
+        return Source(read_images(paths, skip_bad), video=False)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such image, folder or video")
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return open_video(str(path), source)
+    return Source(iter([Frame(path.name, read_image(path))]), video=False)
+
+
+def read_images(paths: list[Path], skip_bad: bool) -> Iterator[Frame]:
+    """The frames of image files."""
+    for path in paths:
+        try:
+            yield Frame(path.name, read_image(path))
+        except ValueError as error:
+            if not skip_bad:
+                raise
+            print(f"left out: {error}")
+
+
+def open_video(device: int | str, name: str) -> Source:
+    """The frames of a video file or camera."""
+    capture = cv2.VideoCapture(device)
+    if not capture.isOpened():
+        raise ValueError(f"{name}: OpenCV cannot open this video; convert it to mp4 (H.264)")
+    return Source(read_video(capture), video=True, fps=capture.get(cv2.CAP_PROP_FPS) or 25.0)
+
+
+def read_video(capture: cv2.VideoCapture) -> Iterator[Frame]:
+    """Frames until the video ends."""
+    number = 0
+    try:
+        while True:
+            more, image = capture.read()
+            if not more:
+                return
+            yield Frame(f"{number:06d}", np.ascontiguousarray(image[..., ::-1]).astype(np.uint8))
+            number += 1
+    finally:
+        capture.release()
+
+
+class ImageWriter:
+    """Writes each drawn image under its own name, as PNG where that is neither PNG nor JPEG."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> "ImageWriter":
+        return self
+
+    def write(self, name: str, image: npt.NDArray[np.uint8]) -> None:
+        """Adds one image."""
+        kept = Path(name).suffix.lower() in (".jpg", ".jpeg", ".png")
+        Image.fromarray(image).save(self.folder / (name if kept else f"{name}.png"))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Nothing is left open."""
+
+
+class VideoWriter:
+    """Writes drawn frames as `detections.mp4` into a folder."""
+
+    def __init__(self, folder: Path, source: Source) -> None:
+        self.path, self.fps = folder / "detections.mp4", source.fps
+        self.writer: cv2.VideoWriter | None = None
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def write(self, name: str, image: npt.NDArray[np.uint8]) -> None:
+        """Adds one frame; the first one decides the size."""
+        del name
+        if self.writer is None:
+            height, width = image.shape[:2]
+            codec = cv2.VideoWriter.fourcc(*"mp4v")
+            self.writer = cv2.VideoWriter(str(self.path), codec, self.fps, (width, height))
+            if not self.writer.isOpened():
+                raise ValueError(f"{self.path}: OpenCV cannot write this video")
+        self.writer.write(np.ascontiguousarray(image[..., ::-1]))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Finishes the file."""
+        if self.writer is not None:
+            self.writer.release()
