@@ -1,0 +1,50 @@
+"""What tests share: a small drawn devkit, and the real command lines in this very process."""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from utils.cli import run
+from utils.shapes import make_shapes
+
+Script = Callable[..., int]
+
+torch.set_num_threads(1)  # two busy processes on two cores make four threads crawl
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A devkit of 8 training, 4 validation and 6 test images; tests must not write into it."""
+    devkit = tmp_path_factory.mktemp("drawn") / "VOCdevkit"
+    make_shapes(devkit, train=8, val=4, test=6, seed=1)
+    return devkit
+
+
+@pytest.fixture
+def script() -> Script:
+    """Runs `train_teacher`, `tools.demo`, ... with arguments; returns the exit status."""
+
+    def call(name: str, *arguments: object) -> int:
+        words: Sequence[str] = [str(argument) for argument in arguments]
+        with pytest.raises(SystemExit) as exit_info:
+            run(import_module(name).main, words)
+        status = exit_info.value.code
+        assert isinstance(status, int)
+        return status
+
+    return call
+
+
+@pytest.fixture
+def one_line(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """The single line that a refusal has printed on stderr."""
+
+    def read() -> str:
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    return read

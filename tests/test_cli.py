@@ -1,0 +1,346 @@
+"""The real command lines, teacher to mAP, on a small drawn devkit; and what they refuse."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from utils.checkpoint import save_checkpoint
+from utils.log import read_metrics
+from utils.shapes import make_shapes
+
+SMALL = ["--backbone", "resnet18(width=0.125)", "--no-pretrained", "--epochs", "1"]
+SMALL += ["--batch-size", "4", "--workers", "1", "--device", "cpu"]
+
+
+def on(devkit: Path, *extra: object) -> list[object]:
+    """The arguments that point a training script at a drawn devkit."""
+    classes = devkit / "VOC2007/classes.txt"
+    splits = ["--train", "VOC2007/train", "--val", "VOC2007/val"]
+    return [*SMALL, "--data", devkit, *splits, "--classes", classes, *extra]
+
+
+@pytest.fixture(scope="module")
+def runs(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the two runs of the two-stage script: `student-teacher` and `student`."""
+    from train_kd import main
+
+    logs = tmp_path_factory.mktemp("logs")
+    main([str(a) for a in on(drawn, "--logs", logs, "--teacher-backbone", "resnet18(width=0.25)")])
+    return logs
+
+
+def test_two_stages_write_everything(runs: Path) -> None:
+    for name, terms in (("student-teacher", {"conf", "loc"}), ("student", {"soft", "l2"})):
+        files = {path.name for path in (runs / name).iterdir()}
+        assert {"best.pth", "last.pth", "metrics.jsonl", "curves.png", "config.json"} <= files
+        (row,) = read_metrics(runs / name / "metrics.jsonl")
+        assert all(f"{part}/{term}" in row for part in ("train", "val") for term in terms)
+        assert 0 <= row["mAP"] <= 1
+    best = torch.load(runs / "student/best.pth", weights_only=True)
+    assert best["backbone"] == "resnet18(width=0.125)"  # the student's, and nothing of the teacher
+    assert not any("teacher" in key for key in best["model"])
+
+
+def test_map_of_a_checkpoint(
+    runs: Path, drawn: Path, tmp_path: Path, script: Callable[..., int]
+) -> None:
+    out = tmp_path / "map.json"
+    weights = runs / "student/best.pth"
+    arguments = ["--weights", weights, "--data", drawn, "--split", "VOC2007/test"]
+    assert script("get_map", *arguments, "--json", out, "--plots", tmp_path / "plots") == 0
+    report = json.loads(out.read_text())
+    assert report["images"] == 6
+    assert set(report["voc07"]["per_class"]) == {"cross", "disc", "square", "star", "triangle"}
+    assert {"AP", "AP50", "AP75"} <= set(report["coco"])
+    assert report["images_per_second"] > 0
+    assert (tmp_path / "plots/precision_recall.png").stat().st_size > 0
+
+
+def test_predictions_on_a_folder_and_a_video(
+    runs: Path, tmp_path: Path, script: Callable[..., int]
+) -> None:
+    weights = runs / "student-teacher/best.pth"
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.new("L", (40, 30)).save(folder / "grey.png")
+    Image.new("RGB", (500, 20)).save(folder / "wide.jpg")
+    arguments = ["--weights", weights, "--score", "0.05", "--json", "--device", "cpu"]
+    assert script("predict", *arguments, "--source", folder, "--out", tmp_path / "a") == 0
+    found = json.loads((tmp_path / "a/detections.json").read_text())
+    assert set(found) == {"grey.png", "wide.jpg"}
+    with Image.open(tmp_path / "a/wide.jpg") as drawn_image:
+        assert drawn_image.size == (500, 20)
+
+    video = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for shade in range(5):
+        writer.write(np.full((48, 64, 3), 50 * shade, np.uint8))
+    writer.release()
+    arguments += ["--source", video, "--frames", "4", "--batch-size", "3"]
+    assert script("predict", *arguments, "--out", tmp_path / "b") == 0
+    assert len(json.loads((tmp_path / "b/detections.json").read_text())) == 4
+    assert (tmp_path / "b/detections.mp4").stat().st_size > 0
+
+
+def test_resume_gives_the_weights_of_an_uninterrupted_run(
+    drawn: Path, tmp_path: Path, script: Callable[..., int]
+) -> None:
+    two = on(drawn, "--epochs", "2", "--ema", "0.9", "--logs", tmp_path)
+    assert script("train_teacher", *two, "--name", "whole") == 0
+    interrupted = tmp_path / "interrupted"
+    # An interruption after the first of two epochs: the schedule is the one of two epochs.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("utils.engine.draw_curves", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            script("train_teacher", *two, "--val-every", "1", "--name", "interrupted")
+    assert len(read_metrics(interrupted / "metrics.jsonl")) == 1
+    assert script("train_teacher", *two, "--name", "interrupted", "--resume") == 0
+    a, b = (
+        torch.load(tmp_path / name / "last.pth", weights_only=True)
+        for name in ("whole", "interrupted")
+    )
+    assert a["training"]["epoch"] == b["training"]["epoch"] == 2
+    for part in ("task", "average"):
+        for key, value in flat(a["training"][part]).items():
+            assert torch.equal(value, flat(b["training"][part])[key]), key
+    assert len(read_metrics(interrupted / "metrics.jsonl")) == 2
+
+
+def interrupt(folder: Path) -> None:
+    """Stands for Ctrl-C."""
+    raise KeyboardInterrupt(folder)
+
+
+def flat(state: dict[str, object]) -> dict[str, torch.Tensor]:
+    """The tensors of a nested state dict."""
+    found: dict[str, torch.Tensor] = {}
+    for key, value in state.items():
+        if isinstance(value, torch.Tensor):
+            found[key] = value
+        elif isinstance(value, dict):
+            found |= {f"{key}.{k}": v for k, v in flat(value).items()}
+    return found
+
+
+def test_a_teacher_beside_distillers_trains(
+    runs: Path, drawn: Path, tmp_path: Path, script: Callable[..., int]
+) -> None:
+    teacher = ["--teacher", runs / "student-teacher/best.pth", "--logs", tmp_path]
+    terms = ["--distill", "cwd(tau=2, weight=3)", "hint", "attention", "--preset", "paper"]
+    optimiser = ["--optimizer", "adamw", "--schedule", "cosine", "--freeze-epochs", "1"]
+    assert script("train_kd", *on(drawn, *teacher, *terms, *optimiser)) == 0
+    (row,) = read_metrics(tmp_path / "student/metrics.jsonl")
+    weights = {"soft": 0.5, "conf": 0.5, "l2": 0.5, "loc": 1, "cwd": 3, "hint": 1, "attention": 1}
+    for part in ("train", "val"):  # the printed total is the weighted sum of the printed terms
+        total = sum(w * row[f"{part}/{name}"] for name, w in weights.items())
+        assert row[f"{part}/loss"] == pytest.approx(total, rel=1e-5)
+
+
+REFUSED = {
+    "epochs": (["--epochs", "0"], "--epochs must be at least 1, not 0"),
+    "weight": (["--conf-weight", "-1"], "--conf-weight must be at least 0, not -1.0"),
+    "lr": (["--lr", "nan"], "--lr must be above 0, not nan"),
+    "batch": (["--batch-size", "9"], "larger than the training set (8 images)"),
+    "norm": (["--batch-size", "1"], "--batch-size 1 cannot train batch norm"),
+    "flag": (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
+    "type": (["--epochs", "three"], "invalid int value: 'three'"),
+    "backbone": (["--backbone", "vgg99"], "unknown backbone 'vgg99'; choose one of"),
+    "option": (["--backbone", "resnet18(wide=2)"], "has no option 'wide'; it has width"),
+    "spec": (["--backbone", "resnet18(width=open('x'))"], "cannot read spec"),
+    "width": (["--pretrained"], "has no ImageNet weights"),
+    "devkit": (["--data", "nowhere"], "nowhere"),
+    "split": (["--train", "VOC2007/nosuch"], "nosuch"),
+    "classes": (["--classes", "none.txt"], "none.txt: no such class list"),
+    "resume": (["--resume"], "last.pth: no such checkpoint"),
+    "name": (["--name", "/etc"], "--name must be a folder name"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_training_refuses_in_one_line(
+    case: str,
+    drawn: Path,
+    tmp_path: Path,
+    script: Callable[..., int],
+    one_line: Callable[[], str],
+) -> None:
+    arguments, message = REFUSED[case]
+    assert script("train_teacher", *on(drawn, "--logs", tmp_path / "logs", *arguments)) == 2
+    assert message in one_line()
+    assert not (tmp_path / "logs").exists()  # nothing half done is left
+
+
+KD_REFUSED = {
+    "temperature": (["--temperature", "0"], "--temperature must be above 0, not 0.0"),
+    "soft": (["--soft-weight", "-0.1"], "--soft-weight must be at least 0"),
+    "preset": (["--preset", "best"], "invalid choice: 'best'"),
+    "teacher": (["--teacher", "none.pth"], "none.pth: no such checkpoint"),
+    "distill": (["--distill", "magic"], "unknown distiller 'magic'"),
+    "twice": (["--distill", "hint", "hint(weight=2)"], "names 'hint' twice"),
+    "tau": (["--distill", "cwd(tau=0)"], "tau must be above 0"),
+}
+
+
+@pytest.mark.parametrize("case", KD_REFUSED)
+def test_distillation_refuses_in_one_line(
+    case: str,
+    runs: Path,
+    drawn: Path,
+    tmp_path: Path,
+    script: Callable[..., int],
+    one_line: Callable[[], str],
+) -> None:
+    arguments, message = KD_REFUSED[case]
+    teacher = ["--teacher", runs / "student-teacher/best.pth", "--logs", tmp_path / "logs"]
+    assert script("train_kd", *on(drawn, *teacher, *arguments)) == 2
+    assert message in one_line()
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_teacher_of_other_classes_is_refused(
+    runs: Path,
+    drawn: Path,
+    tmp_path: Path,
+    script: Callable[..., int],
+    one_line: Callable[[], str],
+) -> None:
+    teacher = ["--teacher", runs / "student-teacher/best.pth", "--logs", tmp_path / "logs"]
+    names = (drawn / "VOC2007/classes.txt").read_text().split()
+    for classes, message in (
+        ([*names[::-1]], "class 1 is 'cross' to the teacher and 'triangle' in --classes"),
+        ([*names, "ring"], "the teacher knows 5 classes, --classes names 6"),
+    ):
+        (tmp_path / "classes.txt").write_text("\n".join(classes))
+        arguments = on(drawn, *teacher, "--classes", tmp_path / "classes.txt")
+        assert script("train_kd", *arguments) == 2
+        assert message in one_line()
+
+
+def test_a_finished_run_is_not_overwritten(
+    runs: Path, drawn: Path, script: Callable[..., int], one_line: Callable[[], str]
+) -> None:
+    before = (runs / "student/last.pth").read_bytes()
+    assert script("train_kd", *on(drawn, "--logs", runs)) == 2
+    assert "holds a run already; pass --resume" in one_line()
+    assert (runs / "student/last.pth").read_bytes() == before
+
+
+def test_damaged_checkpoints_are_refused(
+    runs: Path,
+    drawn: Path,
+    tmp_path: Path,
+    script: Callable[..., int],
+    one_line: Callable[[], str],
+) -> None:
+    whole = (runs / "student/best.pth").read_bytes()
+    content = torch.load(runs / "student/best.pth", weights_only=True)
+    del content["format"]
+    damaged = {
+        "truncated.pth": whole[: len(whole) // 2],
+        "text.pth": b"hello",
+        "empty.pth": b"",
+    }
+    for name, data in damaged.items():
+        (tmp_path / name).write_bytes(data)
+    save_checkpoint(tmp_path / "other.pth", {**content, "backbone": "resnet18(width=0.25)"})
+    save_checkpoint(tmp_path / "classes.pth", {**content, "class_names": ["a"]})
+    save_checkpoint(tmp_path / "entry.pth", {"model": content["model"]})
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pth")
+    for path in sorted(tmp_path.glob("*.pth")):
+        for name, extra in (
+            ("get_map", ["--data", drawn]),
+            ("predict", ["--source", drawn / "VOC2007/JPEGImages", "--out", tmp_path / "out"]),
+        ):
+            assert script(name, "--weights", path, *extra) == 2
+            assert path.name in one_line()
+    assert not (tmp_path / "out").exists()
+
+
+def test_prediction_refuses_what_it_cannot_read(
+    runs: Path, tmp_path: Path, script: Callable[..., int], one_line: Callable[[], str]
+) -> None:
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "text.mp4").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    for source, message in (
+        ("none.jpg", "no such image, folder or video"),
+        ("text.jpg", "cannot be decoded"),
+        ("empty", "no images in this folder"),
+        ("text.mp4", "cannot open this video"),
+    ):
+        arguments = ["--weights", runs / "student/best.pth", "--source", tmp_path / source]
+        assert script("predict", *arguments, "--out", tmp_path / "out") == 2
+        assert message in one_line()
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    for source in (tmp_path, tmp_path / "a.png"):  # the drawn image must not replace its source
+        arguments = ["--weights", runs / "student/best.pth", "--source", source]
+        assert script("predict", *arguments, "--out", tmp_path) == 2
+        assert "is where the source is" in one_line()
+
+
+def test_bad_data_is_refused_or_counted(
+    tmp_path: Path,
+    script: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    one_line: Callable[[], str],
+) -> None:
+    devkit = tmp_path / "VOCdevkit"
+    make_shapes(devkit, train=6, val=2, test=0, seed=2)
+    image = devkit / "VOC2007/JPEGImages/train_00000.jpg"
+    image.write_bytes(image.read_bytes()[:2000])
+    (devkit / "VOC2007/Annotations/train_00001.xml").write_text("<annotation>")
+    arguments = on(devkit, "--logs", tmp_path / "logs")
+    assert script("train_teacher", *arguments) == 2
+    assert "train_00001.xml" in one_line()
+    assert script("train_teacher", *arguments, "--skip-bad") == 0
+    printed = capsys.readouterr().out
+    assert "left out: 2 of 6 images" in printed
+    assert "train_00000.jpg" in printed
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
+    drawn: Path,
+    tmp_path: Path,
+    script: Callable[..., int],
+    one_line: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = on(drawn, "--logs", tmp_path, "--epochs", "2", "--clip-norm", "0")
+    original = torch.nn.functional.smooth_l1_loss
+    calls = 0
+
+    def overflow(*inputs: torch.Tensor, **options: str) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return original(*inputs, **options) * (float("inf") if calls > 2 else 1.0)
+
+    monkeypatch.setattr("nets.multibox_loss.F.smooth_l1_loss", overflow)
+    assert script("train_teacher", *arguments) == 2
+    line = one_line()
+    assert "the loss is not finite" in line
+    assert "conf " in line
+    assert "loc inf" in line
+    assert "VOC2007/train_0000" in line
+    last = torch.load(tmp_path / "ssd300/last.pth", weights_only=True)
+    assert last["training"]["epoch"] == 1
+    assert all(value.isfinite().all() for value in last["model"].values())
+
+
+def test_help_shows_every_default(
+    script: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, flag in (("train_kd", "--reg-m"), ("get_map", "--plots"), ("predict", "--score")):
+        assert script(name, "--help") == 0
+        text = capsys.readouterr().out
+        assert flag in text
+        assert "default:" in text
+
+
+def test_no_temporary_file_is_left(runs: Path) -> None:
+    assert not list(runs.rglob("*.tmp"))
