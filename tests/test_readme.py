@@ -1,0 +1,57 @@
+"""Every command in the README runs, in its order, on a small drawn devkit."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from utils.shapes import make_shapes
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
+# What makes a command small; the last one of two equal flags counts.
+TINY = ["--no-pretrained", "--epochs", "1", "--batch-size", "2", "--device", "cpu"]
+SMALLER = {
+    "train_teacher.py": [*TINY, "--backbone", "resnet18(width=0.125)"],
+    "train_kd.py": [*TINY, "--backbone", "resnet18(width=0.125)"],
+    "get_map.py": ["--device", "cpu"],
+    "predict.py": ["--device", "cpu"],
+}
+
+
+def test_every_script_is_shown() -> None:
+    words = {shlex.split(command, comments=True)[1] for command in COMMANDS}
+    assert set(SMALLER) | {"demo", "test"} <= words
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for command in COMMANDS:
+        program, target, *_ = shlex.split(command, comments=True)
+        if program == "make":
+            assert re.search(rf"^{target}:", makefile, re.M)
+
+
+def test_commands_run_in_the_order_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Callable[..., int]
+) -> None:
+    devkit = tmp_path / "VOCdevkit"
+    make_shapes(devkit, train=2, val=2, test=2, seed=3)
+    (devkit / "VOC2007").rename(devkit / "VOC2012")
+    make_shapes(devkit, train=2, val=2, test=2, seed=4)
+    (tmp_path / "model_data").mkdir()
+    classes = (devkit / "VOC2007/classes.txt").read_text("utf-8")
+    (tmp_path / "model_data/voc_classes.txt").write_text(classes, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for command in COMMANDS:
+        program, name, *arguments = shlex.split(command, comments=True)
+        if program == "python" and name in SMALLER:
+            assert script(name.removesuffix(".py"), *arguments, *SMALLER[name]) == 0, command
+            ran.append(name)
+    assert len(ran) >= 6
+    assert (tmp_path / "logs/student/map.json").exists()
+    assert len(list((tmp_path / "logs/predict").glob("*.jpg"))) == 6

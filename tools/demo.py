@@ -1,0 +1,143 @@
+"""The whole story on one machine: draws a data set, trains a teacher, then the same student twice,
+alone and distilled, with equal budget, seed and data order; evaluates all three and compares them.
+
+python -m tools.demo
+"""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nets.inference import detect_images
+from nets.saved import load_network
+from utils.cli import parse_arguments, run
+from utils.config import at_least, option
+from utils.draw import draw_boxes, side_by_side
+from utils.images import read_image
+from utils.shapes import make_shapes
+from utils.voc import read_classes, read_split
+
+TEACHER, ALONE, DISTILLED = "teacher", "student alone", "student distilled"
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The sizes of the demonstration; the defaults take about ten minutes on two CPU cores."""
+
+    out: str = option("logs/demo", "folder for everything; emptied first")
+    train: int = option(600, "training images")
+    test: int = option(150, "test images")
+    teacher: str = option("resnet18(width=0.25)", "spec of the teacher")
+    student: str = option("resnet18(width=0.125)", "spec of the student")
+    teacher_epochs: int = option(24, "epochs of the teacher")
+    student_epochs: int = option(12, "epochs of each student")
+    seed: int = option(0, "seed of data, weights, order and augmentation")
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that cannot work."""
+        at_least(self, 1, "train", "test", "teacher_epochs", "student_epochs")
+
+
+def main(arguments: Sequence[str] | None) -> None:
+    """Data -> teacher -> student alone, student distilled -> table and pictures."""
+    config = parse_arguments(DemoConfig, arguments)
+    out = Path(config.out)
+    shutil.rmtree(out, ignore_errors=True)
+    devkit = out / "VOCdevkit"
+    make_shapes(devkit, train=config.train, val=0, test=config.test, seed=config.seed)
+    started = time.perf_counter()
+    shared = ["--data", devkit, "--train", "VOC2007/train", "--val", "VOC2007/test"]
+    shared += ["--classes", devkit / "VOC2007/classes.txt", "--logs", out, "--no-pretrained"]
+    shared += ["--optimizer", "adamw", "--lr", "0.003", "--schedule", "cosine", "--ema", "0.99"]
+    shared += ["--batch-size", "16", "--seed", config.seed, "--val-every", "0", "--workers", "2"]
+    student = [*shared, "--backbone", config.student, "--epochs", config.student_epochs]
+    script(
+        "train_teacher.py", *shared, "--backbone", config.teacher,
+        "--epochs", config.teacher_epochs, "--name", "teacher",
+    )  # fmt: skip
+    script("train_teacher.py", *student, "--name", "alone")
+    script("train_kd.py", *student, "--name", "distilled", "--teacher", out / "teacher/best.pth")
+
+    reports = {}
+    for title, name in ((TEACHER, "teacher"), (ALONE, "alone"), (DISTILLED, "distilled")):
+        folder = out / name
+        script(
+            "get_map.py", "--weights", folder / "best.pth", "--data", devkit,
+            "--split", "VOC2007/test", "--json", folder / "map.json", "--plots", folder,
+        )  # fmt: skip
+        reports[title] = json.loads((folder / "map.json").read_text(encoding="utf-8"))
+    picture = draw_comparison(out, devkit)
+    text = comparison(reports)
+    (out / "comparison.txt").write_text(text + "\n", encoding="utf-8")
+    print(f"\n{text}\n\npictures: {picture}, {out}/*/curves.png, {out}/*/precision_recall.png")
+    print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
+
+
+def script(name: str, *arguments: object) -> None:
+    """Runs one of the project's scripts, shown as a user would type it."""
+    words = [name, *map(str, arguments)]
+    print(f"\n$ python {shlex.join(words)}", flush=True)
+    status = subprocess.run([sys.executable, *words], check=False).returncode
+    if status:
+        raise ValueError(f"{name} ended with status {status}; its message is above")
+
+
+def draw_comparison(out: Path, devkit: Path, images: int = 6) -> Path:
+    """Draws what the three networks see in the first test images beside what is there."""
+    names = read_classes(devkit / "VOC2007/classes.txt")
+    samples, _ = read_split(devkit, ["VOC2007/test"], names)
+    samples = [sample for sample in samples if len(sample.annotation.labels)][:images]
+    pictures = [read_image(sample.image) for sample in samples]
+    truth = [
+        draw_boxes(picture, sample.annotation.boxes, sample.annotation.labels.tolist(), names)
+        for picture, sample in zip(pictures, samples, strict=True)
+    ]
+    columns = [truth]
+    for name in ("teacher", "alone", "distilled"):
+        model, _ = load_network(out / name / "best.pth")
+        found = detect_images(model, pictures)
+        columns.append(
+            [
+                draw_boxes(picture, boxes, labels, names, scores)
+                for picture, (boxes, scores, labels) in zip(pictures, found, strict=True)
+            ]
+        )
+    path = out / "side_by_side.png"
+    rows = list(zip(*columns, strict=True))
+    Image.fromarray(side_by_side(rows, ("objects", TEACHER, ALONE, DISTILLED))).save(path)
+    return path
+
+
+def comparison(reports: dict[str, dict[str, Any]]) -> str:
+    """The table that the demonstration ends with; AP in percent."""
+
+    def scores(report: dict[str, Any]) -> list[float]:
+        values = (report["voc07"]["mAP"], report["voc10"]["mAP"], report["coco"]["AP"])
+        return [100 * value for value in values]
+
+    lines = [
+        f"{'':18} {'params':>8} {'GFLOPs':>7} {'img/s':>7} {'voc07':>7} {'voc10':>7} {'coco':>7}"
+    ]
+    for title, report in reports.items():
+        cost = f"{report['parameters'] / 1e6:7.2f}M {report['gflops']:7.2f}"
+        ap = " ".join(f"{value:7.2f}" for value in scores(report))
+        lines.append(f"{title:18} {cost} {report['images_per_second']:7.1f} {ap}")
+    gains = [
+        f"{d - a:+7.2f}"
+        for d, a in zip(scores(reports[DISTILLED]), scores(reports[ALONE]), strict=True)
+    ]
+    lines.append(f"{'distilled - alone':18} {'':32} {' '.join(gains)}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run(main)
