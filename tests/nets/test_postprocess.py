@@ -4,11 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torchvision
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.ssd import SSD
 
 from nets.outputs import Detections, Outputs
-from nets.postprocess import postprocess
+from nets.postprocess import postprocess, suppress_dense
 from nets.priors import prior_boxes
 from utils.boxes import cxcywh_to_xyxy, encode
 
@@ -197,3 +198,26 @@ class TestEdges:
         boxes = postprocess(out, PRIORS).boxes
         assert boxes.min() >= 0
         assert boxes.max() <= 1
+
+
+class TestDense:
+    """The form of suppression that runs on GPUs, tested wherever."""
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_dense_suppression_equals_torchvisions_nms(self, seed):
+        rng = torch.Generator().manual_seed(seed)
+        low = torch.rand(6, 80, 2, generator=rng) * 0.5
+        boxes = torch.cat((low, low + 0.05 + 0.4 * torch.rand(6, 80, 2, generator=rng)), -1)
+        scores = torch.linspace(1, 0.1, 80)
+        alive = suppress_dense(boxes, 0.45)
+        for group in range(6):
+            expected = torch.zeros(80, dtype=torch.bool)
+            expected[torchvision.ops.nms(boxes[group], scores, 0.45)] = True
+            assert torch.equal(alive[group], expected)
+
+    def test_a_box_is_only_removed_by_one_that_stays(self):
+        # Each overlaps the next by 0.5 / 1.5 = 1/3; with threshold 0.3 the first removes the
+        # second, so the third stays, and removes the fourth.
+        left = torch.arange(4) * 0.5
+        boxes = torch.stack((left, torch.zeros(4), left + 1, torch.ones(4)), -1)
+        assert suppress_dense(boxes[None], 0.3).tolist() == [[True, False, True, False]]
