@@ -52,6 +52,8 @@ class Store:
             that takes at most half of the free memory.
         workers: threads that decode, at least 1.
         use_difficult: whether objects marked difficult are among the targets.
+        fixed_objects: pad every batch to the most objects of any image, so that shapes never change
+            (for compiled code); otherwise to the most objects of its own images.
 
     Attributes:
         cache: what was chosen; `reason` says why.
@@ -68,6 +70,7 @@ class Store:
         cache: str = "auto",
         workers: int = 2,
         use_difficult: bool = False,
+        fixed_objects: bool = False,
     ) -> None:
         assert samples
         self.samples, self.device, self.workers = samples, device, workers
@@ -78,6 +81,7 @@ class Store:
         ).float()
         self.targets = pad_objects(samples, self.sizes, use_difficult)
         self.counts = (self.targets.labels > 0).sum(1)
+        self.fixed_objects = fixed_objects
         self.cache, self.reason = choose_cache(cache, len(samples) * 3 * self.side**2, device)
         self.resident: Tensor | None = None
         if self.cache != "none":
@@ -98,7 +102,7 @@ class Store:
         pictures = self._decoded(order) if self.resident is None else map(self._stored, order)
         for indices, images in zip(order, pictures, strict=True):
             # Only as much padding as the batch needs; counted on the CPU, so nothing waits.
-            most = int(self.counts[indices].max())
+            most = int((self.counts if self.fixed_objects else self.counts[indices]).max())
             targets = Targets(*(x[indices, :most] for x in self.targets))
             yield Batch(
                 images.to(self.device, non_blocking=True),
