@@ -1,11 +1,13 @@
-"""Evaluates a checkpoint on a split: VOC07, VOC10 and COCO AP, per class, in one pass.
+"""Evaluates a checkpoint, or another detector's result files, on a split: VOC07, VOC10 and COCO AP.
 
 python get_map.py --weights logs/teacher/best.pth --data VOCdevkit --split VOC2007/test
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,13 +22,30 @@ from utils.draw import draw_precision_recall
 from utils.engine import evaluate
 from utils.evaluator import Evaluator
 from utils.report import average_precision, cost, table, write_json
-from utils.runs import open_store
+from utils.result_files import load_detections, result_ids, save_detections
+from utils.runs import open_store, read_samples
 from utils.voc import read_classes
 
 
 def main(arguments: Sequence[str] | None) -> None:
-    """Checkpoint + split -> AP table, JSON, plots."""
+    """Detections of a split -> AP table, JSON, plots, result files."""
     config = parse_arguments(MapConfig, arguments)
+    evaluator, facts = from_files(config) if config.detections else from_network(config)
+    report = {"split": list(config.split), **facts, **average_precision(evaluator)}
+    print(table(report))
+    if config.json:
+        write_json(config.json, report)
+    if config.plots:
+        Path(config.plots).mkdir(parents=True, exist_ok=True)
+        draw_precision_recall(evaluator, Path(config.plots) / "precision_recall.png")
+    if config.save_detections:
+        names = result_ids(list(evaluator.detections))
+        found = {names[image_id]: values for image_id, values in evaluator.detections.items()}
+        save_detections(config.save_detections, evaluator.class_names, found)
+
+
+def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
+    """What a checkpoint detects in the split, and facts about it."""
     device = choose_device(config.device)
     wanted = read_classes(config.classes) if config.classes else ()
     model, class_names = load_network(config.weights, device, wanted)
@@ -41,22 +60,41 @@ def main(arguments: Sequence[str] | None) -> None:
         return {}, detect(model, images)
 
     speed = evaluate(predict, store, evaluator, Precision(device), config.batch_size)
-    report = {
-        "weights": config.weights,
-        "backbone": model.spec,
-        "split": list(config.split),
-        "images": len(store),
-        "images_per_second": speed["images_per_second"],
-        **cost(model),
-        **average_precision(evaluator),
-    }
-    print(table(report))
-    print(f"{len(store)} images, {speed['images_per_second']:.1f} images/s (network and NMS)")
-    if config.json:
-        write_json(config.json, report)
-    if config.plots:
-        Path(config.plots).mkdir(parents=True, exist_ok=True)
-        draw_precision_recall(evaluator, Path(config.plots) / "precision_recall.png")
+    print(f"{speed['images_per_second']:.1f} images/s (network and post-processing)")
+    facts = {"weights": config.weights, "backbone": model.spec, "images": len(store)}
+    return evaluator, {**facts, **speed, **cost(model)}
+
+
+def from_files(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
+    """What VOC result files say of the split, whichever detector wrote them.
+
+    Raises:
+        ValueError: they speak of an image that is not in the split.
+    """
+    class_names = read_classes(config.classes)
+    samples = read_samples(config, config.split, class_names)
+    found = load_detections(config.detections, class_names)
+    names = result_ids([sample.image_id for sample in samples])
+    if unknown := found.keys() - names.keys() - set(names.values()):
+        raise ValueError(
+            f"{config.detections}: image {min(unknown)} is not in {' '.join(config.split)} "
+            f"({len(unknown)} such images); evaluate on the split that was detected on"
+        )
+    evaluator = Evaluator(class_names)
+    nothing = (np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+    for sample in samples:
+        full, truth = sample.image_id, sample.annotation
+        boxes, scores, labels = found.get(full) or found.get(names[full]) or nothing
+        evaluator.update(
+            full,
+            boxes=boxes,
+            scores=scores,
+            labels=labels,
+            truth_boxes=truth.boxes,
+            truth_labels=truth.labels,
+            difficult=truth.difficult,
+        )
+    return evaluator, {"detections": config.detections, "images": len(samples)}
 
 
 if __name__ == "__main__":

@@ -96,6 +96,15 @@ def load_detections(
     return {i: (t[:, 1:5], t[:, 0], t[:, 5].astype(np.int64)) for i, t in table.items()}
 
 
+def result_ids(image_ids: Sequence[str]) -> dict[str, str]:
+    """What each image is called in result files: `000005`, as the VOC devkit has it.
+
+    Where splits of several years share a number, `VOC2007/000005` tells them apart.
+    """
+    short = {image_id: image_id.rpartition("/")[2] for image_id in image_ids}
+    return short if len(set(short.values())) == len(short) else {i: i for i in image_ids}
+
+
 def _parse(line: str) -> tuple[str, tuple[float, ...]]:
     """Image id, and score, x1, y1, x2, y2."""
     columns = line.split()

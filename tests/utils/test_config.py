@@ -54,7 +54,7 @@ def test_values_are_parsed_by_their_type() -> None:
         (TrainConfig, ["--weight-decay", "inf"], "--weight-decay must be at least 0"),
         (TrainConfig, ["--name", ""], "--name must be a folder name"),
         (DistillConfig, ["--neg-w", "-1"], "--neg-w must be at least 0"),
-        (MapConfig, [], "--weights is missing"),
+        (MapConfig, [], "give either --weights"),
         (PredictConfig, ["--weights", "x"], "--weights and --source are needed"),
         (PredictConfig, ["--weights", "x", "--source", "y", "--score", "nan"], "--score must be"),
     ],

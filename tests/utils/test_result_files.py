@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from utils.evaluator import Evaluator
-from utils.result_files import load_detections, save_detections
+from utils.result_files import load_detections, result_ids, save_detections
 
 NAMES = ["cat", "dog"]
 ONE_CAT = {"VOC2007/000005": (np.array([[0.0, 9.0, 2.0, 11.5]]), np.array([0.5]), np.array([1]))}
@@ -152,3 +152,9 @@ def test_interrupted_writing_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_detections(tmp_path, NAMES, {"other": ONE_CAT["VOC2007/000005"]})
     assert (tmp_path / "comp4_det_test_cat.txt").read_text() == old
+
+
+def test_images_are_called_by_their_number_while_that_is_unique() -> None:
+    assert result_ids(["VOC2007/1", "VOC2012/2"]) == {"VOC2007/1": "1", "VOC2012/2": "2"}
+    same = ["VOC2007/1", "VOC2012/1"]
+    assert result_ids(same) == {image_id: image_id for image_id in same}
