@@ -13,7 +13,7 @@ from utils.config import DistillConfig
 def main(arguments: Sequence[str] | None) -> None:
     """DistillConfig -> DistillTask -> fit."""
     best = train_student(parse_arguments(DistillConfig, arguments))
-    print(f"best network: {best}")
+    print(f"written: {best}")
 
 
 if __name__ == "__main__":

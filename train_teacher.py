@@ -13,7 +13,7 @@ from utils.config import TrainConfig
 def main(arguments: Sequence[str] | None) -> None:
     """TrainConfig -> DetectionTask -> fit."""
     best = train_detector(parse_arguments(TrainConfig, arguments))
-    print(f"best network: {best}")
+    print(f"written: {best}")
 
 
 if __name__ == "__main__":

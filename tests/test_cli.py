@@ -62,6 +62,32 @@ def test_map_of_a_checkpoint(
     assert (tmp_path / "plots/precision_recall.png").stat().st_size > 0
 
 
+def test_result_files_give_the_same_map(
+    runs: Path,
+    drawn: Path,
+    tmp_path: Path,
+    script: Callable[..., int],
+    one_line: Callable[[], str],
+) -> None:
+    data = ["--data", drawn, "--split", "VOC2007/test"]
+    weights = ["--weights", runs / "student-teacher/best.pth"]
+    saved = ["--save-detections", tmp_path / "files", "--json", tmp_path / "a.json"]
+    assert script("get_map", *data, *weights, *saved) == 0
+    files = ["--detections", tmp_path / "files", "--classes", drawn / "VOC2007/classes.txt"]
+    assert script("get_map", *data, *files, "--json", tmp_path / "b.json") == 0
+    a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    for protocol in ("voc07", "voc10", "coco"):
+        assert a[protocol] == b[protocol]  # to the last digit
+    lines = (tmp_path / "files/comp4_det_test_disc.txt").read_text().splitlines()
+    assert lines[0].startswith("test_0000")  # the devkit's ids, without the year
+    assert script("get_map", "--data", drawn, "--split", "VOC2007/val", *files) == 2
+    assert "is not in VOC2007/val" in one_line()
+    assert script("get_map", *data, *files[:2]) == 2
+    assert "--detections needs --classes" in one_line()
+    assert script("get_map", *data, *files, *weights) == 2
+    assert "give either --weights" in one_line()
+
+
 def test_predictions_on_a_folder_and_a_video(
     runs: Path, tmp_path: Path, script: Callable[..., int]
 ) -> None:
@@ -220,6 +246,21 @@ def test_a_teacher_of_other_classes_is_refused(
         arguments = on(drawn, *teacher, "--classes", tmp_path / "classes.txt")
         assert script("train_kd", *arguments) == 2
         assert message in one_line()
+
+
+def test_profiling_writes_a_trace_and_no_run(
+    runs: Path,
+    drawn: Path,
+    tmp_path: Path,
+    script: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--teacher", runs / "student-teacher/best.pth", "--logs", tmp_path, "--profile"]
+    assert script("train_kd", *on(drawn, *arguments)) == 0
+    printed = capsys.readouterr().out
+    for part in ("load", "augment", "network and loss", "backward", "optimiser"):
+        assert f"\n{part} " in printed
+    assert [path.name for path in (tmp_path / "student").iterdir()] == ["trace.json"]
 
 
 def test_a_finished_run_is_not_overwritten(

@@ -67,6 +67,7 @@ class TrainConfig(DataConfig):
         "auto", "arithmetic on a GPU; auto is bf16 where it has it", ("auto", "off", "bf16", "fp16")
     )
     compile: bool = option(False, "compile the network and its loss with torch.compile")
+    profile: bool = option(False, "profile some steps instead of training; writes trace.json")
     val_every: int = option(10, "epochs between validations (mAP and loss); 0: only at the end")
     log_every: int = option(10, "steps between readings of the losses")
     use_difficult: bool = option(False, "train on objects marked difficult, too")
@@ -141,26 +142,32 @@ class DistillConfig(TrainConfig):
     def __post_init__(self) -> None:
         """Refuses values that no run can work with."""
         super().__post_init__()
+        if self.profile and not self.teacher:
+            raise ValueError("--profile needs --teacher: a profiled stage 1 trains no teacher")
         at_least(self, 0, "soft_weight", "l2_weight", "neg_w", "pos_w", "teacher_epochs")
         above(self, 0, "temperature")
 
 
 @dataclass(frozen=True)
 class MapConfig(DataConfig):
-    """Evaluation of a checkpoint on a split."""
+    """Evaluation on a split, of a checkpoint or of any detector's VOC result files."""
 
     classes: str = option("", "class list; default: the one in the checkpoint")
     weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth")
+    detections: str = option("", "instead: a folder of files comp4_det_test_CLASS.txt")
     split: tuple[str, ...] = option(("VOC2007/test",), "splits to evaluate, as YEAR/SPLIT")
     cache: str = option("none", "where decoded images live", ("auto", "device", "ram", "none"))
     json: str = option("", "write the result to this file")
     plots: str = option("", "write precision-recall plots into this folder")
+    save_detections: str = option("", "write VOC result files into this folder")
 
     def __post_init__(self) -> None:
         """Refuses values that no run can work with."""
         super().__post_init__()
-        if not self.weights:
-            raise ValueError("--weights is missing; give a checkpoint such as logs/RUN/best.pth")
+        if bool(self.weights) == bool(self.detections):
+            raise ValueError("give either --weights, such as logs/RUN/best.pth, or --detections")
+        if self.detections and not self.classes:
+            raise ValueError("--detections needs --classes: result files do not name their order")
 
 
 @dataclass(frozen=True)

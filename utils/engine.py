@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 from tqdm import tqdm
 
 from utils.augment import augment, resize, uniforms
@@ -21,7 +22,7 @@ from utils.log import RunLog, draw_curves
 from utils.optim import AveragedModel, make_optimizer, make_schedule
 from utils.readings import Readings
 from utils.report import write_json
-from utils.store import Store
+from utils.store import Batch, Store
 
 # Boxes `[B, D, 4]` xyxy in image fractions, scores `[B, D]`, labels `[B, D]` with 0 as padding.
 Detected = tuple[Tensor, Tensor, Tensor]
@@ -72,8 +73,10 @@ class Trainer:
         self.average = AveragedModel(task.model, config.ema) if config.ema else None
         self.epoch = 0  # epochs done
         self.best = -math.inf
+        self.augment = augment
         if config.compile:
             task.compile()
+            self.augment = torch.compile(augment)
 
     @property
     def lr(self) -> float:
@@ -100,11 +103,7 @@ class Trainer:
         title = f"epoch {self.epoch + 1}/{self.config.epochs}"
         with tqdm(order, title, leave=False, disable=None) as bar:
             for step, batch in enumerate(self.store.batches(order), start=1):
-                rows = table[batch.indices].to(self.precision.device, non_blocking=True)
-                images, targets = augment(
-                    batch.images, batch.sizes, batch.targets, rows, self.config.expand
-                )
-                readings.add(self.step(images, targets), batch.indices)
+                readings.add(self.step(*self.shown(batch, table)), batch.indices)
                 bar.update()
                 if step % self.config.log_every == 0 or step == self.steps_per_epoch:
                     means = readings.read(f"epoch {self.epoch + 1}, step {step}")
@@ -112,20 +111,28 @@ class Trainer:
         self.epoch += 1
         return means
 
+    def shown(self, batch: Batch, table: Tensor) -> tuple[Tensor, Targets]:
+        """A batch as the network sees it; its rows of `table` decide how."""
+        with record_function("augment"):
+            rows = table[batch.indices].to(self.precision.device, non_blocking=True)
+            return self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
+
     def step(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """One update of the weights; the returned terms are on the device, nothing waits."""
-        with self.precision.autocast():
+        with record_function("network and loss"), self.precision.autocast():
             terms: dict[str, Tensor] = self.task(channels_last(images), targets)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(terms["loss"]).backward()
-        if self.config.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.schedule.step()
-        if self.average:
-            self.average.update(self.task.model)
+        with record_function("backward"):
+            self.scaler.scale(terms["loss"]).backward()
+        with record_function("optimiser"):
+            if self.config.clip_norm:
+                self.scaler.unscale_(self.optimizer)
+                nn.utils.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.schedule.step()
+            if self.average:
+                self.average.update(self.task.model)
         return {name: term.detach() for name, term in terms.items()}
 
     def epoch_order(self) -> list[Tensor]:

@@ -10,8 +10,9 @@ from torch import nn
 from utils.config import DataConfig, TrainConfig
 from utils.device import choose_precision
 from utils.engine import Task, Trainer, fit, resume
+from utils.profiling import profile_steps
 from utils.store import Store
-from utils.voc import read_split
+from utils.voc import Sample, read_split
 
 
 def open_store(
@@ -21,12 +22,30 @@ def open_store(
     device: torch.device,
     *,
     use_difficult: bool = False,
+    fixed_objects: bool = False,
 ) -> Store:
     """Reads and checks the images of some splits; says what was left out and where images are.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing or bad, see `utils.voc`.
     """
+    samples = read_samples(config, splits, class_names)
+    store = Store(
+        samples,
+        device,
+        cache=config.cache,
+        workers=config.workers,
+        use_difficult=use_difficult,
+        fixed_objects=fixed_objects,
+    )
+    print(f"{' '.join(splits)}: {len(store)} images, {store.reason}")
+    return store
+
+
+def read_samples(
+    config: DataConfig, splits: Sequence[str], class_names: Sequence[str]
+) -> list[Sample]:
+    """`utils.voc.read_split` by the settings of a run; prints what was left out."""
     samples, skipped = read_split(config.data, splits, class_names, skip_bad=config.skip_bad)
     for line in skipped:
         print(f"left out: {line}")
@@ -34,15 +53,7 @@ def open_store(
         print(f"left out: {len(skipped)} of {len(samples) + len(skipped)} images of {splits}")
     if not samples:
         raise ValueError(f"{config.data}: no usable image in {' '.join(splits)}")
-    store = Store(
-        samples,
-        device,
-        cache=config.cache,
-        workers=config.workers,
-        use_difficult=use_difficult,
-    )
-    print(f"{' '.join(splits)}: {len(store)} images, {store.reason}")
-    return store
+    return samples
 
 
 def train(
@@ -54,6 +65,8 @@ def train(
 ) -> Path:
     """Trains `task` on the splits of `config`; returns the path of the run's best.pth.
 
+    With `--profile` it only profiles some steps, and returns the path of the trace.
+
     Raises:
         FileExistsError: the run's folder holds another run.
         FileNotFoundError, ValueError: bad data or settings.
@@ -61,7 +74,12 @@ def train(
     """
     folder = run_folder(config)
     train_store = open_store(
-        config, config.train, class_names, device, use_difficult=config.use_difficult
+        config,
+        config.train,
+        class_names,
+        device,
+        use_difficult=config.use_difficult,
+        fixed_objects=config.compile,
     )
     if config.batch_size > len(train_store):
         raise ValueError(
@@ -80,6 +98,9 @@ def train(
         )
     precision = choose_precision(device, config.amp)
     trainer = Trainer(task.to(device), train_store, config, precision)
+    if config.profile:
+        print(profile_steps(trainer, folder))
+        return folder / "trace.json"
     if config.resume:
         resume(trainer, folder, description)
     fit(trainer, validation, class_names, description, folder)
