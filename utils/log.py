@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,26 +65,33 @@ def draw_curves(folder: str | Path) -> Path:
     from matplotlib.figure import Figure
 
     folder = Path(folder)
-    rows = read_metrics(folder / METRICS)
-    names = sorted(
-        {key.split("/", 1)[1] for row in rows for key in row if key.startswith("train/")}
-    )
-    panels = ["loss", *(n for n in names if n not in ("loss", "positives")), "mAP", "lr"]
+    panels = curves(read_metrics(folder / METRICS))
     columns = 3
-    figure = Figure(figsize=(4.2 * columns, 3 * math.ceil(len(panels) / columns)), layout="tight")
-    for i, panel in enumerate(panels):
-        axes = figure.add_subplot(math.ceil(len(panels) / columns), columns, i + 1)
-        keys = [panel] if panel == "lr" else [f"train/{panel}", f"val/{panel}"]
-        for key in keys:
-            points = [(row["epoch"], row[key]) for row in rows if key in row]
-            if points:
-                x, y = zip(*points, strict=True)
-                axes.plot(x, y, label=key, marker="o" if len(points) < 30 else None, markersize=3)
-        axes.set_title(panel)
-        axes.set_xlabel("epoch")
+    lines = max(1, math.ceil(len(panels) / columns))
+    figure = Figure(figsize=(4.2 * columns, 3 * lines), layout="tight")
+    for i, (title, series) in enumerate(panels.items()):
+        axes = figure.add_subplot(lines, columns, i + 1)
+        for name, points in series.items():
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, label=name, marker="o" if len(points) < 30 else None, markersize=3)
+        axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
+        axes.legend()
     path = folder / "curves.png"
     figure.savefig(path, dpi=100)
     return path
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """The panels of `draw_curves`: title -> name of the series -> (epoch, value) points."""
+    named: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            title = name.rpartition("/")[2]
+            if title not in ("epoch", "positives", "images_per_second"):
+                series = named.setdefault(title, {}).setdefault(name, [])
+                series.append((row["epoch"], value))
+    for title in ("mAP", "lr"):  # behind the losses
+        if title in named:
+            named[title] = named.pop(title)
+    return named

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from utils.log import RunLog, draw_curves, read_metrics
+from utils.log import RunLog, curves, draw_curves, read_metrics
 
 
 def test_rows_after_the_resumed_epoch_are_dropped(tmp_path: Path) -> None:
@@ -22,6 +22,18 @@ def test_rows_after_the_resumed_epoch_are_dropped(tmp_path: Path) -> None:
     RunLog(tmp_path).close()
     assert read_metrics(tmp_path / "metrics.jsonl") == []
     assert read_metrics(tmp_path / "none.jsonl") == []
+
+
+def test_every_series_has_its_panel() -> None:
+    rows = [
+        {"epoch": 1, "train/loss": 2.0, "train/positives": 9.0, "lr": 0.1},
+        {"epoch": 2, "train/loss": 1.0, "val/loss": 1.5, "lr": 0.2, "mAP": 0.4},
+    ]
+    assert curves(rows) == {
+        "loss": {"train/loss": [(1, 2.0), (2, 1.0)], "val/loss": [(2, 1.5)]},
+        "mAP": {"mAP": [(2, 0.4)]},
+        "lr": {"lr": [(1, 0.1), (2, 0.2)]},
+    }
 
 
 def test_curves_of_a_run(tmp_path: Path) -> None:
