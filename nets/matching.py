@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from nets.outputs import Matches, Targets
-from utils.boxes import cxcywh_to_xyxy, encode, iou
+from utils.boxes import coordinates, cxcywh_to_xyxy, encode, iou
 
 
 def match(targets: Targets, priors: Tensor, iou_threshold: float = 0.5) -> Matches:
@@ -49,7 +49,9 @@ def match(targets: Targets, priors: Tensor, iou_threshold: float = 0.5) -> Match
     positive = claimed | (best_overlap >= iou_threshold)
 
     prior_labels = labels.gather(1, chosen).where(positive, labels.new_tensor(0))
-    chosen_boxes = boxes.gather(1, chosen[..., None].expand(-1, -1, 4))
+    # Coordinates first, [4, B, P]: see `utils.boxes.coordinates`.
+    columns = torch.stack(coordinates(boxes)).gather(2, chosen.expand(4, -1, -1))
     # Encoding a prior's own box gives zeros: no log(0) from padding can reach a gradient.
-    chosen_boxes = torch.where(positive[..., None], chosen_boxes, corners.to(boxes.dtype))
+    own = torch.stack(coordinates(corners.to(boxes.dtype)))[:, None]
+    chosen_boxes = torch.where(positive, columns, own).movedim(0, -1)
     return Matches(prior_labels, encode(chosen_boxes, priors.to(boxes.dtype)))

@@ -26,14 +26,37 @@ def mine_hard_negatives(
     each image as its text says. `negatives_for_hard` keeps images without objects useful.
     """
     positive = labels > 0
-    background_loss = (-log_p.detach()[:, 0]).masked_fill(positive, -torch.inf)
-    order = background_loss.argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
-    )
     positives = positive.sum(1, keepdim=True)
     wanted = torch.where(positives > 0, (positives * neg_pos_ratio).long(), negatives_for_hard)
-    return (rank < wanted) & ~positive
+    background_loss = log_p.detach()[:, 0].abs()  # abs, not minus: no -0.0
+    return largest(background_loss.masked_fill(positive, -1.0), wanted) & ~positive
+
+
+def largest(values: Tensor, count: Tensor) -> Tensor:
+    """Marks the `count` largest non-negative values of each row, without sorting.
+
+    The bits of a non-negative float, read as an integer, keep its order. So the smallest value that
+    is still wanted is found bit by bit: a bit belongs to it if enough values reach the number with
+    that bit set. Unlike a sort this is exact and the same on every device, and several times
+    faster on a CPU.
+
+    Args:
+        values: `[B, P]` float32 or float64; negative values are never marked.
+        count: `[B, 1]` int64, at least 0; may exceed what there is.
+
+    Returns:
+        `[B, P]` bool; of equal values the one with the lower index is marked.
+    """
+    integer, bits = (torch.int64, 63) if values.dtype == torch.float64 else (torch.int32, 31)
+    numbers = values.view(integer)
+    least = torch.zeros_like(count, dtype=integer)
+    for bit in reversed(range(bits)):
+        trial = least | (1 << bit)
+        enough = (numbers >= trial).sum(1, keepdim=True, dtype=torch.int32) >= count
+        least = torch.where(enough, trial, least)
+    above, equal = numbers > least, numbers == least
+    room = count - above.sum(1, keepdim=True)
+    return above | (equal & (equal.cumsum(1) <= room))
 
 
 class MultiBoxLoss(nn.Module):

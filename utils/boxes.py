@@ -57,13 +57,12 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         `[..., M, P]` in 0..1; 0 where both boxes are empty, never NaN.
     """
-    a, b = a.unsqueeze(-2), b.unsqueeze(-3)
-    # One coordinate at a time: the [..., M, P, 2] intermediate of the usual form is the slow part.
-    width = torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])
-    height = torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])
-    overlap = width.clamp_(min=0) * height.clamp_(min=0)
-    union = area(a) + area(b) - overlap
-    return overlap / union.clamp(min=torch.finfo(union.dtype).tiny)
+    ax1, ay1, ax2, ay2 = coordinates(a.unsqueeze(-2))
+    bx1, by1, bx2, by2 = coordinates(b.unsqueeze(-3))
+    width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp_(min=0)
+    overlap = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp_(min=0).mul_(width)
+    union = area(a)[..., :, None] + area(b)[..., None, :] - overlap
+    return overlap / union.clamp_(min=torch.finfo(union.dtype).tiny)
 
 
 def encode(boxes: Tensor, priors: Tensor) -> Tensor:
@@ -83,10 +82,17 @@ def encode(boxes: Tensor, priors: Tensor) -> Tensor:
     Source: Liu et al., ECCV 2016, sec. 2.2; variances 0.1, 0.2 from the authors' Caffe code.
     """
     _check_count("boxes", boxes, priors)
-    boxes = xyxy_to_cxcywh(boxes)
-    centre = (boxes[..., :2] - priors[..., :2]) / priors[..., 2:] / VARIANCES[0]
-    size = torch.log(boxes[..., 2:] / priors[..., 2:]) / VARIANCES[1]
-    return torch.cat((centre, size), dim=-1)
+    x1, y1, x2, y2 = coordinates(boxes)
+    cx, cy, w, h = coordinates(priors)
+    return torch.stack(
+        (
+            ((x1 + x2) / 2 - cx) / w / VARIANCES[0],
+            ((y1 + y2) / 2 - cy) / h / VARIANCES[0],
+            torch.log((x2 - x1) / w) / VARIANCES[1],
+            torch.log((y2 - y1) / h) / VARIANCES[1],
+        ),
+        dim=-1,
+    )
 
 
 def decode(offsets: Tensor, priors: Tensor) -> Tensor:
@@ -108,6 +114,11 @@ def decode(offsets: Tensor, priors: Tensor) -> Tensor:
     centre = priors[..., :2] + offsets[..., :2] * VARIANCES[0] * priors[..., 2:]
     size = priors[..., 2:] * torch.exp(offsets[..., 2:] * VARIANCES[1])
     return cxcywh_to_xyxy(torch.cat((centre, size), dim=-1))
+
+
+def coordinates(boxes: Tensor) -> tuple[Tensor, ...]:
+    """The four columns of `[..., 4]`, each contiguous: vector units cannot stride over boxes."""
+    return boxes.movedim(-1, 0).contiguous().unbind(0)
 
 
 def _check_count(name: str, values: Tensor, priors: Tensor) -> None:

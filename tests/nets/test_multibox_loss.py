@@ -12,7 +12,13 @@ from torchvision.ops import box_iou
 
 from nets import multibox_loss
 from nets.matching import match
-from nets.multibox_loss import MultiBoxLoss, log_probabilities, masked_sum, mine_hard_negatives
+from nets.multibox_loss import (
+    MultiBoxLoss,
+    largest,
+    log_probabilities,
+    masked_sum,
+    mine_hard_negatives,
+)
 from nets.outputs import Matches, Outputs, Targets
 from nets.priors import prior_boxes
 from utils.boxes import cxcywh_to_xyxy
@@ -357,3 +363,23 @@ class TestProcesses:
             dist.destroy_process_group()
         for name, value in actual.items():
             assert torch.equal(value, expected[name])
+
+
+class TestLargest:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_equals_a_stable_sort(self, dtype, seed):
+        rng = torch.Generator().manual_seed(seed)
+        values = torch.rand(5, 300, generator=rng, dtype=dtype) * 10 - 1
+        values[1] = values[1].round()  # many ties
+        values[2, :290] = 0.0
+        values[3, 5] = torch.inf
+        count = torch.tensor([[7], [100], [15], [1], [1000]])
+        order = values.argsort(dim=1, descending=True, stable=True)
+        expected = torch.zeros_like(values, dtype=torch.bool)
+        for row, (k, ranked) in enumerate(zip(count[:, 0].tolist(), order, strict=True)):
+            expected[row, ranked[:k]] = True
+        assert torch.equal(largest(values, count), expected & (values >= 0))
+
+    def test_none_is_marked_when_none_is_wanted(self):
+        assert not largest(torch.rand(2, 9), torch.zeros(2, 1, dtype=torch.long)).any()
