@@ -53,8 +53,9 @@ def augment(
     windows, mirrored = choose_windows(sizes, targets, rows[:, PHOTOMETRIC:], expansion)
     resampled, inside = resample(images, sizes, windows, mirrored)
     distorted = distort(resampled, rows[:, :PHOTOMETRIC])
-    fill = distorted.new_tensor(FILL).view(3, 1, 1)
-    return distorted.where(inside, fill), move_into(windows, mirrored, targets)
+    fill = distorted.new_tensor(FILL).view(1, 3, 1, 1)
+    shown = torch.lerp(fill, distorted, inside.to(distorted.dtype))  # either the one or the other
+    return shown, move_into(windows, mirrored, targets)
 
 
 def resize(images: Tensor, sizes: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
@@ -226,14 +227,16 @@ def shift_colour(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     red, green, blue = images.split(1, dim=1)
     value = images.amax(1, keepdim=True)
     chroma = value - images.amin(1, keepdim=True)
-    # The sextant coordinate of HSV: 0 red, 2 green, 4 blue.
-    sextant = torch.where(
-        value == red, green - blue, torch.where(value == green, blue - red, red - green)
-    )
+    # The sextant coordinate of HSV: 0 where red is largest, 2 green, 4 blue. Products with 0 and 1
+    # instead of torch.where, which is several times slower on a CPU.
+    is_red = (value == red).float()
+    is_green = (value == green).float() * (1 - is_red)
+    is_blue = 1 - is_red - is_green
+    sextant = is_red * (green - blue)
+    sextant.addcmul_(is_green, blue - red).addcmul_(is_blue, red - green)
     sextant /= chroma.clamp(min=1e-6)
-    sextant += torch.where(value == red, 0.0, torch.where(value == green, 2.0, 4.0))
-    sextant += hue / 60
-    sextant += 6.0 * (sextant < 0)
+    sextant += 2 * is_green + 4 * is_blue + hue / 60
+    sextant += 6 * (sextant < 0).float()
     # How much of its chroma each channel has is a trapezium over the hue circle.
     share = torch.cat(
         (
