@@ -29,9 +29,11 @@ def average_precision(evaluator: Evaluator) -> dict[str, Any]:
 
 def cost(model: nn.Module) -> dict[str, float]:
     """Size and work of an SSD300: `parameters`, and `gflops` of one image (a multiply-add is 2)."""
-    device = next(model.parameters()).device
+    device, training = next(model.parameters()).device, model.training
+    model.eval()  # one image is no batch for batch norm
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 3, SIZE, SIZE, device=device))
+    model.train(training)
     parameters = sum(p.numel() for p in model.parameters())
     return {"parameters": parameters, "gflops": counter.get_total_flops() / 1e9}
 
