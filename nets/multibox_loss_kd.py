@@ -95,8 +95,9 @@ class MultiBoxLoss_KD(MultiBoxLoss):
 
     def soft_target(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Weighted divergence of each prior, `[B, P, K + 1]` logits twice -> `[B, P]`."""
-        log_s = log_probabilities(student / self.temperature)
-        log_t = log_probabilities(teacher / self.temperature)
+        # Divided after the change to float32: half precision would round what T is to soften.
+        log_s = log_probabilities(at_least_float32(student) / self.temperature)
+        log_t = log_probabilities(at_least_float32(teacher) / self.temperature)
         columns = log_t.exp() * (log_t - log_s)
         weighted = self.neg_w * columns[:, 0] + self.pos_w * columns[:, 1:].sum(1)
         return self.temperature**2 * weighted

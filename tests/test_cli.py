@@ -209,7 +209,7 @@ KD_REFUSED = {
     "teacher": (["--teacher", "none.pth"], "none.pth: no such checkpoint"),
     "distill": (["--distill", "magic"], "unknown distiller 'magic'"),
     "twice": (["--distill", "hint", "hint(weight=2)"], "names 'hint' twice"),
-    "tau": (["--distill", "cwd(tau=0)"], "tau must be above 0"),
+    "tau": (["--distill", "cwd(tau=0)"], "tau must be a number above 0"),
 }
 
 

@@ -1,5 +1,6 @@
 """What every feature-level distiller has in common."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ class Distiller(nn.Module):
         weight: the factor its value gets in the total, at least 0; applied by the task, not here.
 
     Raises:
-        ValueError: `weight` is negative.
+        ValueError: `weight` is negative or no number.
     """
 
     def __init__(
@@ -25,8 +26,8 @@ class Distiller(nn.Module):
         weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if not weight >= 0:
-            raise ValueError(f"a distiller's weight must not be negative, not {weight}")
+        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise ValueError(f"a distiller's weight must be a number of at least 0, not {weight!r}")
         assert len(student_channels) == len(teacher_channels)
         self.weight = weight
 

@@ -1,5 +1,6 @@
 """Channel-wise distillation: where each channel looks, not how strongly."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -31,8 +32,8 @@ class ChannelWise(Distiller):
         tau: float = 1.0,
     ) -> None:
         super().__init__(student_channels, teacher_channels, weight)
-        if not tau > 0:
-            raise ValueError(f"cwd: tau must be above 0, not {tau}")
+        if not isinstance(tau, int | float) or not 0 < tau < math.inf:
+            raise ValueError(f"cwd: tau must be a number above 0, not {tau!r}")
         self.tau = tau
         self.adapters = adapters(student_channels, teacher_channels)
 

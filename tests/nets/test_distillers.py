@@ -9,6 +9,7 @@ from torch import nn
 from nets.distillers import DISTILLERS, Distiller
 from nets.distillers.attention import attention
 from nets.outputs import Matches, Outputs
+from utils.spec import build
 
 STUDENT, TEACHER = (8, 16, 4), (12, 16, 24)
 GRIDS = (6, 3, 1)
@@ -120,7 +121,7 @@ class TestContract:
 
     @pytest.mark.parametrize("weight", [-1, math.nan])
     def test_negative_weights_are_refused(self, name, weight):
-        with pytest.raises(ValueError, match="weight must not be negative"):
+        with pytest.raises(ValueError, match="weight must be a number of at least 0"):
             DISTILLERS[name](STUDENT, TEACHER, weight=weight)
 
     def test_it_learns(self, name):
@@ -200,7 +201,7 @@ class TestChannelWise:
 
     @pytest.mark.parametrize("tau", [0, -1, math.nan])
     def test_tau_out_of_range_is_refused(self, tau):
-        with pytest.raises(ValueError, match="cwd: tau must be above 0"):
+        with pytest.raises(ValueError, match="cwd: tau must be a number above 0"):
             DISTILLERS["cwd"](STUDENT, TEACHER, tau=tau)
 
 
@@ -220,3 +221,9 @@ class TestHint:
         torch.testing.assert_close(
             distiller(student, louder, matches()), distiller(student, teacher, matches())
         )
+
+
+@pytest.mark.parametrize("spec", ["cwd(tau='a')", "cwd(tau=1e999)", "hint(weight='a')"])
+def test_options_that_are_no_numbers_are_refused(spec):
+    with pytest.raises(ValueError, match="must be a number"):
+        build(spec, DISTILLERS, "distiller", student_channels=[1] * 6, teacher_channels=[1] * 6)

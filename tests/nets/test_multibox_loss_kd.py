@@ -268,3 +268,11 @@ class TestEdges:
     def test_values_out_of_range_are_refused(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             MultiBoxLoss_KD(**arguments)
+
+
+def test_half_precision_is_softened_in_float32():
+    rng = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(1, 50, 6, generator=rng).bfloat16() * 8 for _ in range(2))
+    criterion = MultiBoxLoss_KD(temperature=3)
+    exact = criterion.soft_target(student.float(), teacher.float())
+    torch.testing.assert_close(criterion.soft_target(student, teacher), exact)
