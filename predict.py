@@ -34,22 +34,24 @@ def main(arguments: Sequence[str] | None) -> None:
     found: dict[str, list[dict[str, Any]]] = {}
     seconds = 0.0
     writer = VideoWriter(out, source) if source.video else ImageWriter(out)
-    with writer:
-        for batch in batched(frames, config.batch_size):
-            started = time.perf_counter()
-            detections = detect_images(model, [frame.image for frame in batch], config.score)
-            seconds += time.perf_counter() - started
-            for frame, (boxes, scores, labels) in zip(batch, detections, strict=True):
-                picture = draw_boxes(frame.image, boxes, labels, class_names, scores)
-                writer.write(frame.name, picture)
-                found[frame.name] = [
-                    {"class": class_names[label - 1], "score": score, "box": box}
-                    for box, score, label in zip(boxes, scores, labels, strict=True)
-                ]
+    try:
+        with writer:
+            for batch in batched(frames, config.batch_size):
+                started = time.perf_counter()
+                detections = detect_images(model, [frame.image for frame in batch], config.score)
+                seconds += time.perf_counter() - started
+                for frame, (boxes, scores, labels) in zip(batch, detections, strict=True):
+                    picture = draw_boxes(frame.image, boxes, labels, class_names, scores)
+                    writer.write(frame.name, picture)
+                    found[frame.name] = [
+                        {"class": class_names[label - 1], "score": score, "box": box}
+                        for box, score, label in zip(boxes, scores, labels, strict=True)
+                    ]
+    finally:  # a bad image or Ctrl-C on a camera must not cost what was found before
+        if config.json and found:
+            write_json(out / "detections.json", found)
     if not found:
         raise ValueError(f"{config.source}: nothing could be read")
-    if config.json:
-        write_json(out / "detections.json", found)
     total = sum(map(len, found.values()))
     print(f"{len(found)} images, {total} detections, {len(found) / seconds:.1f} fps -> {out}")
 

@@ -49,7 +49,7 @@ def open_source(source: str, *, skip_bad: bool = False) -> Source:
     """
     path = Path(source)
     if source.partition(":")[0] == CAMERA and not path.exists():
-        return open_video(int(source.partition(":")[2] or 0), source)
+        return open_camera(source)
     if path.is_dir():
         paths = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not paths:
@@ -58,7 +58,7 @@ def open_source(source: str, *, skip_bad: bool = False) -> Source:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image, folder or video")
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        return open_video(str(path), source)
+        return open_video(str(path))
     return Source(iter([Frame(path.name, read_image(path))]), video=False)
 
 
@@ -69,15 +69,31 @@ def read_images(paths: list[Path], skip_bad: bool) -> Iterator[Frame]:
             yield Frame(path.name, read_image(path))
         except ValueError as error:
             if not skip_bad:
-                raise
+                raise ValueError(f"{error}; repair the file or pass --skip-bad") from error
             print(f"left out: {error}")
 
 
-def open_video(device: int | str, name: str) -> Source:
-    """The frames of a video file or camera."""
-    capture = cv2.VideoCapture(device)
+def open_camera(name: str) -> Source:
+    """The frames of `camera:NUMBER`; without a number, of the first camera."""
+    number = name.partition(":")[2] or "0"
+    if not number.isdecimal():
+        raise ValueError(f"--source {name}: {number!r} is no camera number; write camera:0")
+    capture = cv2.VideoCapture(int(number))
     if not capture.isOpened():
-        raise ValueError(f"{name}: OpenCV cannot open this video; convert it to mp4 (H.264)")
+        raise ValueError(f"--source {name}: there is no such camera, or another program has it")
+    return frames_of(capture)
+
+
+def open_video(path: str) -> Source:
+    """The frames of a video file."""
+    capture = cv2.VideoCapture(path)
+    if not capture.isOpened():
+        raise ValueError(f"{path}: OpenCV cannot open this video; convert it to mp4 (H.264)")
+    return frames_of(capture)
+
+
+def frames_of(capture: cv2.VideoCapture) -> Source:
+    """An opened video or camera as a stream of frames."""
     return Source(read_video(capture), video=True, fps=capture.get(cv2.CAP_PROP_FPS) or 25.0)
 
 
@@ -100,6 +116,7 @@ class ImageWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.written: set[Path] = set()
 
     def __enter__(self) -> "ImageWriter":
         return self
@@ -107,7 +124,11 @@ class ImageWriter:
     def write(self, name: str, image: npt.NDArray[np.uint8]) -> None:
         """Adds one image."""
         kept = Path(name).suffix.lower() in (".jpg", ".jpeg", ".png")
-        Image.fromarray(image).save(self.folder / (name if kept else f"{name}.png"))
+        path = self.folder / (name if kept else f"{name}.png")
+        if path in self.written:  # a.bmp and a.bmp.png
+            path = path.with_name(f"{path.stem}_{len(self.written)}.png")
+        self.written.add(path)
+        Image.fromarray(image).save(path)
 
     def __exit__(
         self,

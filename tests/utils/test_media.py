@@ -69,4 +69,13 @@ def test_images_are_written_under_their_names(tmp_path: Path) -> None:
         writer.write("a.jpg", image)
         writer.write("b.png", image)
         writer.write("c.bmp", image)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "b.png", "c.bmp.png"]
+        writer.write("c.bmp.png", image)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["a.jpg", "b.png", "c.bmp.png", "c.bmp_3.png"]  # nothing is overwritten
+
+
+def test_cameras_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match="'abc' is no camera number; write camera:0"):
+        open_source("camera:abc")
+    with pytest.raises(ValueError, match="--source camera:97: there is no such camera"):
+        open_source("camera:97")
