@@ -85,13 +85,16 @@ def load_detections(
         path = _class_file(folder, name)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; every class needs a file, if an empty one")
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    image_id, detection = _parse(line)
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: {error}") from None
-                rows.setdefault(image_id, []).append((*detection, label))
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: no text in UTF-8 ({error.reason}); convert it") from error
+        for number, line in enumerate(lines, start=1):
+            try:
+                image_id, detection = _parse(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None
+            rows.setdefault(image_id, []).append((*detection, label))
     table = {image_id: np.array(of_image) for image_id, of_image in rows.items()}
     return {i: (t[:, 1:5], t[:, 0], t[:, 5].astype(np.int64)) for i, t in table.items()}
 

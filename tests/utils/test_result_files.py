@@ -158,3 +158,13 @@ def test_images_are_called_by_their_number_while_that_is_unique() -> None:
     assert result_ids(["VOC2007/1", "VOC2012/2"]) == {"VOC2007/1": "1", "VOC2012/2": "2"}
     same = ["VOC2007/1", "VOC2012/1"]
     assert result_ids(same) == {image_id: image_id for image_id in same}
+
+
+def test_text_of_other_programs_is_read_or_refused(tmp_path: Path) -> None:
+    file = tmp_path / "comp4_det_test_cat.txt"
+    file.write_bytes(b"\xef\xbb\xbf000005 0.5 1 1 10 20\r\n")  # byte-order mark, Windows line end
+    boxes, scores, labels = load_detections(tmp_path, ["cat"])["000005"]
+    assert (boxes.tolist(), scores.tolist(), labels.tolist()) == ([[0, 0, 10, 20]], [0.5], [1])
+    file.write_bytes(b"000005 0.5 1 1 10 20 \xff\n")
+    with pytest.raises(ValueError, match=r"comp4_det_test_cat\.txt: no text in UTF-8"):
+        load_detections(tmp_path, ["cat"])
