@@ -26,6 +26,7 @@ from utils.images import read_image
 from utils.shapes import make_shapes
 from utils.voc import read_classes, read_split
 
+MARKER = "made_by_demo"
 TEACHER, ALONE, DISTILLED = "teacher", "student alone", "student distilled"
 
 
@@ -33,7 +34,9 @@ TEACHER, ALONE, DISTILLED = "teacher", "student alone", "student distilled"
 class DemoConfig:
     """The sizes of the demonstration; the defaults take about eleven minutes on two CPU cores."""
 
-    out: str = option("logs/demo", "folder for everything; emptied first")
+    out: str = option(
+        "logs/demo", "folder for everything; one of an earlier demonstration is emptied"
+    )
     train: int = option(600, "training images")
     test: int = option(150, "test images")
     teacher: str = option("resnet18(width=0.25)", "spec of the teacher")
@@ -50,8 +53,7 @@ class DemoConfig:
 def main(arguments: Sequence[str] | None) -> None:
     """Data -> teacher -> student alone, student distilled -> table and pictures."""
     config = parse_arguments(DemoConfig, arguments)
-    out = Path(config.out)
-    shutil.rmtree(out, ignore_errors=True)
+    out = empty_folder(Path(config.out))
     devkit = out / "VOCdevkit"
     make_shapes(devkit, train=config.train, val=0, test=config.test, seed=config.seed)
     started = time.perf_counter()
@@ -81,6 +83,22 @@ def main(arguments: Sequence[str] | None) -> None:
     (out / "comparison.txt").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}\n\npictures: {picture}, {out}/*/curves.png, {out}/*/precision_recall.png")
     print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
+
+
+def empty_folder(out: Path) -> Path:
+    """Makes `out`, or empties it if an earlier demonstration made it.
+
+    Raises:
+        FileExistsError: it holds something else.
+    """
+    marker = out / MARKER
+    if out.exists() and any(out.iterdir()) and not marker.exists():
+        raise FileExistsError(f"{out} holds files that no demonstration made; pass another --out")
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    marker.touch()
+    return out
 
 
 def script(name: str, *arguments: object) -> None:
