@@ -49,6 +49,9 @@ def test_commands_run_in_the_order_of_the_page(
     ran = []
     for command in COMMANDS:
         program, name, *arguments = shlex.split(command, comments=True)
+        if name == "-m" and arguments[0] == "tools.check_data":
+            assert script(*arguments, "--workers", "1") == 0, command
+            assert (tmp_path / "logs/data.html").exists()
         if program == "python" and name in SMALLER:
             assert script(name.removesuffix(".py"), *arguments, *SMALLER[name]) == 0, command
             ran.append(name)

@@ -13,7 +13,17 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from utils.images import IMAGE_SUFFIXES, image_size, read_image
 from utils.voc_xml import Annotation, annotation_from_xml, parse_xml
 
-__all__ = ["Annotation", "Sample", "read_classes", "read_split"]
+__all__ = [
+    "Annotation",
+    "Sample",
+    "image_of",
+    "images_by_id",
+    "inside",
+    "listed_ids",
+    "read_classes",
+    "read_split",
+    "split_file",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +103,8 @@ def read_split(
     skipped: list[str] = []
     origin: dict[str, str] = {}  # image_id -> its split
     for split in splits:
-        year, list_file = _split_file(Path(devkit), split)
-        images = _images_by_id(year / "JPEGImages")
+        year, list_file = split_file(Path(devkit), split)
+        images = images_by_id(year / "JPEGImages")
         for bare_id in _read_ids(list_file):
             image_id = f"{year.name}/{bare_id}"
             if image_id in origin:
@@ -122,20 +132,37 @@ def _read_sample(
 ) -> Sample:
     xml = year / "Annotations" / f"{bare_id}.xml"
     root = parse_xml(xml)
-    image = images.get(bare_id)
-    if image is None:
-        filename = (root.findtext("filename") or "").strip()
-        image = year / "JPEGImages" / _inside(filename, f"{xml}: <filename>")
-        if not image.is_file():
-            stem = year / "JPEGImages" / bare_id
-            raise FileNotFoundError(f"{stem}: no image with any of {' '.join(IMAGE_SUFFIXES)}")
+    image = image_of(year, bare_id, images, root.findtext("filename") or "")
     annotation = annotation_from_xml(root, class_names, image_size(image), xml)
     return Sample(f"{year.name}/{bare_id}", image, annotation)
 
 
-def _split_file(devkit: Path, split: str) -> tuple[Path, Path]:
+def image_of(year: Path, bare_id: str, images: dict[str, Path], filename: str) -> Path:
+    """The picture of an id, found by the id or else by the `<filename>` of its annotation.
+
+    Args:
+        year: the year's folder.
+        bare_id: as in the split's list.
+        images: of `images_by_id`.
+        filename: what the annotation says, perhaps nothing.
+
+    Raises:
+        FileNotFoundError: there is no such picture.
+        ValueError: `filename` is needed and leaves the devkit.
+    """
+    if bare_id in images:
+        return images[bare_id]
+    xml = year / "Annotations" / f"{bare_id}.xml"
+    image = year / "JPEGImages" / inside(filename.strip(), f"{xml}: <filename>")
+    if not image.is_file():
+        stem = year / "JPEGImages" / bare_id
+        raise FileNotFoundError(f"{stem}: no image with any of {' '.join(IMAGE_SUFFIXES)}")
+    return image
+
+
+def split_file(devkit: Path, split: str) -> tuple[Path, Path]:
     """`VOC2007/trainval` -> the year's folder and the list of ids."""
-    parts = _inside(split, "the split").parts
+    parts = inside(split, "the split").parts
     if len(parts) != 2:
         raise ValueError(f"the split {split!r} is not <year folder>/<split>, as VOC2007/trainval")
     if not devkit.is_dir():
@@ -153,22 +180,30 @@ def _split_file(devkit: Path, split: str) -> tuple[Path, Path]:
 
 
 def _read_ids(list_file: Path) -> Iterator[str]:
-    """The ids of a split; VOC's lists by class have a flag -1, 0 or 1 behind each, left out."""
-    lines = [line.split() for line in _read_text(list_file).splitlines() if line.strip()]
-    if not lines:
+    """The ids of a split, once each, none of which leaves the devkit."""
+    ids = listed_ids(list_file)
+    if not ids:
         raise ValueError(f"{list_file}: the split is empty; write one id a line")
-    ids = [
-        words[0] if len(words) == 2 and words[1] in ("-1", "0", "1") else " ".join(words)
-        for words in lines
-    ]
     repeated = [name for name, count in Counter(ids).items() if count > 1]
     if repeated:
         raise ValueError(f"{list_file}: repeats the id {_few(repeated)}; keep one line of each")
     for bare_id in ids:
-        yield str(_inside(bare_id, f"{list_file}: the id"))
+        yield str(inside(bare_id, f"{list_file}: the id"))
 
 
-def _images_by_id(folder: Path) -> dict[str, Path]:
+def listed_ids(list_file: Path) -> list[str]:
+    """The lines of a split's list, as they are; not checked.
+
+    VOC's lists by class have a flag -1, 0 or 1 behind each id, left out.
+    """
+    lines = [line.split() for line in _read_text(list_file).splitlines() if line.strip()]
+    return [
+        words[0] if len(words) == 2 and words[1] in ("-1", "0", "1") else " ".join(words)
+        for words in lines
+    ]
+
+
+def images_by_id(folder: Path) -> dict[str, Path]:
     """Pictures by path without suffix: one listing is faster than asking for each suffix."""
     images: dict[str, Path] = {}
     for path in sorted(folder.rglob("*"), key=lambda path: (path.suffix.lower() != ".jpg", path)):
@@ -177,7 +212,7 @@ def _images_by_id(folder: Path) -> dict[str, Path]:
     return images
 
 
-def _inside(name: str, what: str) -> PurePosixPath:
+def inside(name: str, what: str) -> PurePosixPath:
     """The relative path `name`, on any system sure to stay below the folder it is joined to."""
     windows = PureWindowsPath(name)  # understands both kinds of slashes, and drives
     if windows.anchor or ".." in windows.parts:
