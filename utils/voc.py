@@ -194,13 +194,13 @@ def _read_ids(list_file: Path) -> Iterator[str]:
 def listed_ids(list_file: Path) -> list[str]:
     """The lines of a split's list, as they are; not checked.
 
-    VOC's lists by class have a flag -1, 0 or 1 behind each id, left out.
+    VOC's lists by class have a flag -1, 0 or 1 behind each id, left out. Where only some lines end
+    like that it is no flag: `photo 1` is a file name, too.
     """
-    lines = [line.split() for line in _read_text(list_file).splitlines() if line.strip()]
-    return [
-        words[0] if len(words) == 2 and words[1] in ("-1", "0", "1") else " ".join(words)
-        for words in lines
-    ]
+    lines = [line.strip() for line in _read_text(list_file).splitlines() if line.strip()]
+    parts = [line.rsplit(maxsplit=1) for line in lines]
+    flagged = all(len(words) == 2 and words[1] in ("-1", "0", "1") for words in parts)
+    return [words[0] for words in parts] if flagged else lines
 
 
 def images_by_id(folder: Path) -> dict[str, Path]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.voc import Annotation, Sample, read_classes, read_split
+from utils.voc import Annotation, Sample, listed_ids, read_classes, read_split
 
 CLASSES = ("cat", "dog", "tv monitor")
 
@@ -369,3 +369,11 @@ def test_nothing_left_after_skipping(devkit: Devkit) -> None:
     devkit.add("a", "<annotation/>")
     with pytest.raises(ValueError, match=r"no usable image in VOC2007/train; the first of 1 bad o"):
         devkit.read(skip_bad=True)
+
+
+def test_a_number_behind_an_id_is_a_flag_only_if_all_lines_have_one(tmp_path: Path) -> None:
+    path = tmp_path / "train.txt"
+    path.write_text("000001 -1\n000002  1\n000003  0\n")
+    assert listed_ids(path) == ["000001", "000002", "000003"]
+    path.write_text("photo 1\nphoto 2\n")
+    assert listed_ids(path) == ["photo 1", "photo 2"]
