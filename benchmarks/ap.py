@@ -104,7 +104,8 @@ def coco_evaluation(module: str, class_name: str, images: list[tuple[Numbers, ..
         }
         truth_set.createIndex()
         result_set = truth_set.loadRes(results)
-    evaluation = getattr(library, class_name)
+    home = library if hasattr(library, class_name) else import_module(f"{module}.cocoeval")
+    evaluation = getattr(home, class_name)
 
     def run() -> None:
         with redirect_stdout(StringIO()):

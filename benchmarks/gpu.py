@@ -221,7 +221,7 @@ def main() -> None:
             note(f"alone_{name}", training(alone(student), samples, device, batch, **extra))
         for size in (1, 2) if tiny else (1, 8, 64, 256):
             note(f"inference_vgg16_batch_{size}", inference(SSD300(vgg), device, size))
-        outputs = scenes.random_outputs(2 if tiny else 32, background=6.7)
+        outputs = scenes.random_outputs(2 if tiny else 32, background=7.5)
         note("postprocess", postprocess_ratio(outputs, device))
         if device.type == "cuda":
             note("step", step_facts(alone(vgg), samples, device, batch))

@@ -126,7 +126,7 @@ def losses() -> Iterator[Row]:
 
 def inference() -> Iterator[Row]:
     """Post-processing of a batch with about 3000 candidates an image."""
-    priors, outputs = prior_boxes(), scenes.random_outputs(background=6.7)
+    priors, outputs = prior_boxes(), scenes.random_outputs(background=7.5)
     scores = outputs.logits.softmax(-1)[..., 1:]
     count = int((scores > 0.01).sum()) / len(scores)
     with torch.no_grad():

@@ -269,7 +269,7 @@ def test_samples_in_the_order_of_the_lists(devkit: Devkit) -> None:
 
 def test_flags_of_class_lists_are_left_out(devkit: Devkit) -> None:
     devkit.add("two words", xml(obj()))
-    devkit.split("train", "a -1\ntwo words\n")
+    devkit.split("train", "a -1\ntwo words 1\n")
     samples, _ = devkit.read()
     assert [sample.image_id for sample in samples] == ["VOC2007/a", "VOC2007/two words"]
 
@@ -330,7 +330,7 @@ def test_lists_that_contradict_themselves(devkit: Devkit, skip_bad: bool) -> Non
     devkit.split("empty", " \n")
     with pytest.raises(ValueError, match=r"empty\.txt: the split is empty; write one id a line"):
         devkit.read("VOC2007/empty", skip_bad=skip_bad)
-    devkit.split("twice", "a\nb\na 1\n")
+    devkit.split("twice", "a\nb\na\n")
     with pytest.raises(ValueError, match=r"twice\.txt: repeats the id a; keep one"):
         devkit.read("VOC2007/twice", skip_bad=skip_bad)
     devkit.split("trainval", "a\n")
