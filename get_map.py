@@ -18,6 +18,7 @@ from nets.stages import check_class_names
 from utils.cli import parse_arguments, run
 from utils.config import MapConfig
 from utils.device import Precision, choose_device
+from utils.distributed import is_main
 from utils.draw import draw_precision_recall
 from utils.engine import evaluate
 from utils.evaluator import Evaluator
@@ -28,9 +29,14 @@ from utils.voc import read_classes
 
 
 def main(arguments: Sequence[str] | None) -> None:
-    """Detections of a split -> AP table, JSON, plots, result files."""
+    """Detections of a split -> AP table, JSON, plots, result files.
+
+    Of several processes the main one receives what all have detected, and goes on alone.
+    """
     config = parse_arguments(MapConfig, arguments)
     evaluator, facts = from_files(config) if config.detections else from_network(config)
+    if not is_main():
+        return
     report = {"split": list(config.split), **facts, **average_precision(evaluator)}
     print(table(report))
     if config.json:

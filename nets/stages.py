@@ -41,11 +41,15 @@ def train_student(config: DistillConfig) -> Path:
     device = choose_device(config.device)
     class_names = read_classes(config.classes)
     runs.run_folder(config)
-    if not config.teacher:  # what is wrong with the student shows before hours of teacher training
-        build_network(config, class_names)
-    teacher, teacher_names = load_network(
-        config.teacher or train_teacher(config), device, class_names
-    )
+    teacher_path: str | Path = config.teacher
+    if not teacher_path:
+        # What is wrong with the student shows before hours of teacher training.
+        student = build_network(config, class_names)
+        distill_task(config, student, student)
+        teacher_path = train_teacher(config)
+        # What stopped in stage 1 has no stage 2 to go on with.
+        config = dataclasses.replace(config, resume=config.resume and runs.has_run(config))
+    teacher, teacher_names = load_network(teacher_path, device, class_names)
     check_class_names(teacher_names, class_names)
     layout = DEFAULT_LAYOUT if config.match_priors else teacher.layout
     student = build_network(config, class_names, layout)
@@ -115,18 +119,19 @@ def train_teacher(config: DistillConfig) -> Path:
     """
     name = f"{config.name}-teacher"
     shared = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
-    last = Path(config.logs) / name / "last.pth"
     shared |= {
         "name": name,
         "backbone": config.teacher_backbone,
         "epochs": config.teacher_epochs or config.epochs,
         "conf_weight": TrainConfig.conf_weight,
         "loc_weight": TrainConfig.loc_weight,
-        "resume": config.resume and last.exists(),
         "weights": "",  # the student's
     }
-    print(f"stage 1: teacher {config.teacher_backbone} -> {last.parent}")
-    best = train_detector(TrainConfig(**shared))
+    teacher_config = TrainConfig(**shared)
+    if not runs.has_run(teacher_config):
+        teacher_config = dataclasses.replace(teacher_config, resume=False)
+    print(f"stage 1: teacher {config.teacher_backbone} -> {Path(config.logs) / name}")
+    best = train_detector(teacher_config)
     print(f"stage 2: student {config.backbone} under {best}")
     return best
 

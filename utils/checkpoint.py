@@ -11,10 +11,13 @@ import torch
 FORMAT = "ssd300-distillation/1"
 
 
-def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: str | Path, content: dict[str, Any], *, keep_previous: bool = False
+) -> None:
     """Writes `content` (tensors, numbers, strings, lists and dicts) to `path`, atomically.
 
-    The file appears under its name only when it is complete and on disk.
+    The file appears under its name only when it is complete and on disk. With `keep_previous` the
+    file that it replaces lives on as `previous(path)`: at every instant one of the two is whole.
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
@@ -23,9 +26,46 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
             torch.save({"format": FORMAT, **content}, file)
             file.flush()
             os.fsync(file.fileno())
+        if keep_previous and path.exists():
+            path.replace(previous(path))
         temporary.replace(path)
+    except RuntimeError as error:  # torch's own writer meets a full disk
+        raise OSError(
+            f"{path}: cannot be written ({error}); free some space, then --resume; what was there "
+            "before is untouched"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def previous(path: Path) -> Path:
+    """`last.pth` -> `last.previous.pth`, where `save_checkpoint` keeps the one before."""
+    return path.with_stem(f"{path.stem}.previous")
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Whether `load_newest` would find one."""
+    return path.exists() or previous(path).exists()
+
+
+def load_newest(path: Path) -> tuple[dict[str, Any], Path]:
+    """The checkpoint at `path`, or the one before where it is damaged or missing; and its path.
+
+    Taking the one before is said in one line.
+
+    Raises:
+        FileNotFoundError: there is neither.
+        ValueError: the newest is damaged and there is no other, or both are.
+    """
+    try:
+        return load_checkpoint(path), path
+    except (FileNotFoundError, ValueError) as error:
+        if not previous(path).exists():
+            raise
+        content = load_checkpoint(previous(path))
+        fault = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+        print(f"warning: {path} is {fault}; going on from {previous(path)}")
+        return content, previous(path)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

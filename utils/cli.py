@@ -9,7 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import torch
+
 from utils.config import flag
+from utils.distributed import is_main, processes
+from utils.interrupts import Stopped
 
 T = TypeVar("T")
 
@@ -18,8 +22,8 @@ class Parser(argparse.ArgumentParser):
     """argparse with one-line errors."""
 
     def error(self, message: str) -> NoReturn:
-        """Prints one line and exits with status 2."""
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+        """Prints one line, in one process, and exits with status 2."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n" if is_main() else None)
 
 
 def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> T:
@@ -48,7 +52,7 @@ def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> 
             keywords["action"] = argparse.BooleanOptionalAction
         else:
             keywords |= {"type": kind, "choices": field.metadata["choices"]}
-            keywords |= {"nargs": "+"} if many else {}
+            keywords |= {"nargs": "*"} if many else {}
         parser.add_argument(flag(field.name), **keywords)
     presets = getattr(schema, "presets", None)
     if presets:
@@ -63,13 +67,27 @@ def run(
 ) -> NoReturn:
     """Runs a script; input that it refuses ends it with one line and exit status 2.
 
+    So does a signal, with the status that is usual for it, once training has saved itself. Under
+    torchrun the script runs in every process, see `utils.distributed.processes`.
+
     With TRACEBACK=1 in the environment the traceback is shown, too.
     """
+    program = Path(sys.argv[0]).name
     try:
-        main(arguments)
+        with processes():
+            main(arguments)
+    except Stopped as stopped:
+        print(f"{program}: {stopped}", file=sys.stderr)
+        sys.exit(stopped.status)
+    except torch.OutOfMemoryError as error:
+        if os.environ.get("TRACEBACK"):
+            raise
+        first = str(error).partition(". ")[0]
+        print(f"{program}: {first}; lower --batch-size, or pass --cache ram", file=sys.stderr)
+        sys.exit(2)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("TRACEBACK"):
             raise
-        print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)

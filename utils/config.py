@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -25,7 +26,7 @@ class DataConfig:
     cache: str = option("auto", "where decoded images live", ("auto", "device", "ram", "none"))
     workers: int = option(4, "threads that decode images")
     device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
-    batch_size: int = option(32, "images a step")
+    batch_size: int = option(32, "images a step, of all processes together")
 
     def __post_init__(self) -> None:
         """Refuses values that no run can work with."""
@@ -41,7 +42,7 @@ class TrainConfig(DataConfig):
     train: tuple[str, ...] = option(
         ("VOC2007/trainval", "VOC2012/trainval"), "splits to train on, as YEAR/SPLIT"
     )
-    val: tuple[str, ...] = option(("VOC2007/test",), "splits to validate on")
+    val: tuple[str, ...] = option(("VOC2007/test",), "splits to validate on; none: no validation")
     backbone: str = option("vgg16", "spec, e.g. resnet34 or 'mobilenetv2(width=0.35)'")
     pretrained: bool = option(True, "start the backbone from ImageNet weights")
     weights: str = option("", "start from this checkpoint, ours or another project's")
@@ -70,6 +71,8 @@ class TrainConfig(DataConfig):
     profile: bool = option(False, "profile some steps instead of training; writes trace.json")
     val_every: int = option(10, "epochs between validations (mAP and loss); 0: only at the end")
     log_every: int = option(10, "steps between readings of the losses")
+    save_every: int = option(0, "steps between saves within an epoch; 0: only at its end")
+    sync_bn: bool = option(False, "batch-norm statistics of all processes' images, on GPUs")
     use_difficult: bool = option(False, "train on objects marked difficult, too")
     expand: float = option(
         4.0,
@@ -86,6 +89,7 @@ class TrainConfig(DataConfig):
         super().__post_init__()
         at_least(self, 1, "epochs", "log_every")
         at_least(self, 0, "freeze_epochs", "warmup", "val_every", "clip_norm", "weight_decay")
+        at_least(self, 0, "save_every")
         at_least(self, 0, "neg_pos_ratio", "negatives_for_hard", "conf_weight", "loc_weight")
         at_least(self, 1, "expand")
         above(self, 0, "lr")
@@ -94,7 +98,12 @@ class TrainConfig(DataConfig):
                 raise ValueError(f"{flag(name)} must be in [0, 1), not {getattr(self, name)}")
         if any(not 0 < m < 1 for m in self.milestones):
             raise ValueError(f"--milestones must be parts of the run in (0, 1): {self.milestones}")
-        if not self.name or self.name != self.name.strip() or self.name.startswith(("/", ".")):
+        if not self.train:
+            raise ValueError("--train names no split; give at least one, as YEAR/SPLIT")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed must be in 0 .. 2^32 - 1, not {self.seed}")
+        inside = ".." not in Path(self.name).parts and not self.name.startswith(("/", "."))
+        if not self.name or self.name != self.name.strip() or not inside:
             raise ValueError(f"--name must be a folder name, not {self.name!r}")
 
 
@@ -156,6 +165,7 @@ class MapConfig(DataConfig):
     weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth")
     detections: str = option("", "instead: a folder of files comp4_det_test_CLASS.txt")
     split: tuple[str, ...] = option(("VOC2007/test",), "splits to evaluate, as YEAR/SPLIT")
+    batch_size: int = option(32, "images a forward pass, in each process")
     cache: str = option("none", "where decoded images live", ("auto", "device", "ram", "none"))
     json: str = option("", "write the result to this file")
     plots: str = option("", "write precision-recall plots into this folder")

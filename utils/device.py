@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import torch
 
+from utils.distributed import local_rank, world_size
+
 
 class Precision(NamedTuple):
     """A device and the arithmetic of the forward pass; `dtype` None is plain float32."""
@@ -17,15 +19,23 @@ class Precision(NamedTuple):
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` -> a device.
+    """`auto`, `cpu` or `cuda` -> a device; each of several processes has a GPU of its own.
 
     Raises:
-        ValueError: `cuda` is asked for and there is none.
+        ValueError: `cuda` is asked for and there is none, or there are fewer than processes.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: PyTorch sees no GPU; pass --device auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and world_size() > 1:
+        if local_rank() >= torch.cuda.device_count():
+            raise ValueError(
+                f"{torch.cuda.device_count()} GPUs are too few: process {local_rank() + 1} of this "
+                "machine has none; lower --nproc-per-node, or pass --device cpu"
+            )
+        torch.cuda.set_device(local_rank())  # where collectives and kernels look by default
+        return torch.device("cuda", local_rank())
     return torch.device(name)
 
 

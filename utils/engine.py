@@ -1,184 +1,78 @@
-"""Training and evaluation. Which network it is, or whether it distils, is not known here."""
+"""A training run, from its start or from where it stopped, to its end; and the files it writes."""
 
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.profiler import record_function
-from tqdm import tqdm
-
-from utils.augment import augment, resize, uniforms
-from utils.boxes import Targets
-from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.config import TrainConfig
-from utils.device import Precision
-from utils.evaluator import Evaluator
+from utils.checkpoint import load_newest, save_checkpoint
+from utils.distributed import barrier, is_main
+from utils.evaluation import Detected, channels_last, evaluate
+from utils.interrupts import Stopped, StopSignals
 from utils.log import RunLog, draw_curves
-from utils.optim import AveragedModel, make_optimizer, make_schedule
-from utils.readings import Readings
 from utils.report import write_json
-from utils.store import Batch, Store
+from utils.store import Store
+from utils.task import Task
+from utils.trainer import Trainer
 
-# Boxes `[B, D, 4]` xyxy in image fractions, scores `[B, D]`, labels `[B, D]` with 0 as padding.
-Detected = tuple[Tensor, Tensor, Tensor]
+__all__ = ["Detected", "Task", "Trainer", "channels_last", "evaluate", "fit", "resume"]
 
-
-class Task(nn.Module):
-    """What the engine trains.
-
-    `task(images, targets)` returns `{"loss": total, "positives": count, **unweighted terms}`.
-
-    Attributes:
-        model: the network that is validated and saved; a task may hold more that trains.
-        weights: the factor of each term in the total.
-    """
-
-    model: nn.Module
-    weights: dict[str, float]
-
-    def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detected]:
-        """The terms of a call, and what `model` detects."""
-        raise NotImplementedError
-
-    def freeze_backbone(self, frozen: bool) -> None:
-        """Stops or resumes training of the part that comes with ImageNet weights."""
-        raise NotImplementedError
+LAST = "last.pth"
+# Settings that may differ when a run is resumed: they decide where and how, not what is computed.
+FREE = {"data", "classes", "logs", "name", "device", "workers", "cache", "skip_bad", "resume"}
+FREE |= {"val_every", "log_every", "save_every", "profile", "compile"}
 
 
-class Trainer:
-    """A task in training: everything that changes from step to step, and nothing else.
+class RunFiles:
+    """What a run writes into its folder; of several processes the main one alone writes.
 
     Args:
-        task: on its device already.
-        store: the training images; at least one batch of them.
-        config: the run's settings.
-        precision: device and arithmetic.
+        folder: the run's folder; made where missing.
+        content: what every file says about network and settings.
+        trainer: the run, new or loaded with an earlier state.
     """
 
-    def __init__(self, task: Task, store: Store, config: TrainConfig, precision: Precision) -> None:
-        self.task = task.to(memory_format=torch.channels_last)
-        self.store, self.config, self.precision = store, config, precision
-        self.steps_per_epoch = len(store) // config.batch_size
-        assert self.steps_per_epoch > 0
-        self.optimizer = make_optimizer(task, config)
-        self.schedule = make_schedule(self.optimizer, config, config.epochs * self.steps_per_epoch)
-        self.scaler = torch.GradScaler(
-            precision.device.type, enabled=precision.dtype is torch.float16
-        )
-        self.average = AveragedModel(task.model, config.ema) if config.ema else None
-        self.epoch = 0  # epochs done
-        self.best = -math.inf
-        self.augment = augment
-        if config.compile:
-            task.compile()
-            self.augment = torch.compile(augment)
+    def __init__(self, folder: Path, content: dict[str, Any], trainer: Trainer) -> None:
+        self.folder, self.content, self.trainer = folder, content, trainer
+        self.log: RunLog | None = None
+        if is_main():
+            self.log = RunLog(folder, start=trainer.epoch)
+            write_json(folder / "config.json", content)
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next step."""
-        return float(self.schedule.get_last_lr()[0])
+    def save(self) -> None:
+        """Writes last.pth: everything as it is now."""
+        if is_main():
+            model, training = self.trainer.model.state_dict(), self.trainer.state_dict()
+            content = {**self.content, "model": model, "training": training}
+            save_checkpoint(self.folder / LAST, content, keep_previous=True)
 
-    @property
-    def model(self) -> nn.Module:
-        """The network to validate and to keep: the averaged one where there is an average."""
-        return self.average.model if self.average else self.task.model
+    def keep_if_best(self, metrics: dict[str, Any]) -> None:
+        """Writes best.pth where the mAP is the best so far."""
+        # NaN (no object to find) is no reason to throw the first network away.
+        if is_main() and not metrics.get("mAP", math.inf) <= self.trainer.best:
+            self.trainer.best = metrics.get("mAP", -math.inf)
+            model = self.trainer.model.state_dict()
+            best = {**self.content, "model": model, "metrics": metrics}
+            save_checkpoint(self.folder / "best.pth", best)
 
-    def train_one_epoch(self) -> dict[str, float]:
-        """One pass over the training images; returns the mean of every term.
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Adds the line of the epoch that has just been closed."""
+        if self.log:
+            self.log.write(self.trainer.epoch, metrics)
+            print(summary(self.trainer.epoch, self.trainer.config.epochs, metrics))
 
-        Raises:
-            FloatingPointError: a loss became infinite or NaN.
-        """
-        self.task.train()
-        self.task.freeze_backbone(self.epoch < self.config.freeze_epochs)
-        order = self.epoch_order()
-        # Row i decides what happens to image i, wherever and in whichever batch it is processed.
-        table = uniforms(len(self.store), self.config.seed, self.epoch)
-        readings = Readings(self.store.samples, self.task.weights)
-        title = f"epoch {self.epoch + 1}/{self.config.epochs}"
-        with tqdm(order, title, leave=False, disable=None) as bar:
-            for step, batch in enumerate(self.store.batches(order), start=1):
-                readings.add(self.step(*self.shown(batch, table)), batch.indices)
-                bar.update()
-                if step % self.config.log_every == 0 or step == self.steps_per_epoch:
-                    means = readings.read(f"epoch {self.epoch + 1}, step {step}")
-                    bar.set_postfix_str(readings.describe(self.lr))
-        self.epoch += 1
-        return means
+    def draw(self) -> None:
+        """Writes curves.png."""
+        if is_main():
+            draw_curves(self.folder)
 
-    def shown(self, batch: Batch, table: Tensor) -> tuple[Tensor, Targets]:
-        """A batch as the network sees it; its rows of `table` decide how."""
-        with record_function("augment"):
-            rows = table[batch.indices].to(self.precision.device, non_blocking=True)
-            return self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
-
-    def step(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """One update of the weights; the returned terms are on the device, nothing waits."""
-        with record_function("network and loss"), self.precision.autocast():
-            terms: dict[str, Tensor] = self.task(channels_last(images), targets)
-        self.optimizer.zero_grad(set_to_none=True)
-        with record_function("backward"):
-            self.scaler.scale(terms["loss"]).backward()
-        with record_function("optimiser"):
-            if self.config.clip_norm:
-                self.scaler.unscale_(self.optimizer)
-                nn.utils.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.schedule.step()
-            if self.average:
-                self.average.update(self.task.model)
-        return {name: term.detach() for name, term in terms.items()}
-
-    def epoch_order(self) -> list[Tensor]:
-        """The batches of this epoch as positions; the incomplete last one is left out."""
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self.store), generator=generator)
-        return list(
-            order[: self.steps_per_epoch * self.config.batch_size].view(
-                self.steps_per_epoch, self.config.batch_size
-            )
-        )
-
-    def validate(self, store: Store, class_names: Sequence[str]) -> dict[str, float]:
-        """Loss terms by the rule of training, and `mAP` (voc07), of the network to keep."""
-        trained, self.task.model = self.task.model, self.model
-        self.task.eval()
-        try:
-            evaluator = Evaluator(class_names)
-            terms = evaluate(
-                self.task.evaluate, store, evaluator, self.precision, self.config.batch_size
-            )
-        finally:
-            self.task.model = trained
-        return {**terms, "mAP": evaluator.result("voc07").mean}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that a later process needs to go on as if nothing had happened."""
-        return {
-            "task": self.task.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
-            "epoch": self.epoch,
-            "best": self.best,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state_dict` returned."""
-        self.task.load_state_dict(state["task"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.average and state["average"]:
-            self.average.load_state_dict(state["average"])
-        self.epoch, self.best = state["epoch"], state["best"]
+    def close(self) -> None:
+        """Writes what is buffered; the files are there when any process returns from this."""
+        if self.log:
+            self.log.close()
+        barrier()
 
 
 def fit(
@@ -191,7 +85,9 @@ def fit(
     """Trains to the end of the schedule.
 
     Writes into `folder` after every epoch `last.pth` and a line of metrics.jsonl, and after every
-    validation `curves.png` and, where the mAP is the best so far, `best.pth`.
+    validation `curves.png` and, where the mAP is the best so far, `best.pth`. `last.pth` is also
+    written every `save_every` steps, before a validation, and when a signal asks for the end. In
+    whichever of these states a process is killed, resuming leads to the same weights and metrics.
 
     Args:
         trainer: new, or loaded with an earlier state.
@@ -199,51 +95,74 @@ def fit(
         class_names: names of the classes 1..K.
         description: what a checkpoint says about the network, see `nets.saved`.
         folder: the run's folder.
+
+    Raises:
+        Stopped: a signal came and everything is saved.
     """
     config = trainer.config
-    content = {**description, "config": plain(dataclasses.asdict(config))}
-    log = RunLog(folder, start=trainer.epoch)
-    write_json(folder / "config.json", content)
-    while trainer.epoch < config.epochs:
-        started = time.perf_counter()
-        metrics = {f"train/{k}": v for k, v in trainer.train_one_epoch().items()}
-        metrics["images_per_second"] = (
-            trainer.steps_per_epoch * config.batch_size / (time.perf_counter() - started)
+    settings = plain(dataclasses.asdict(config))
+    files = RunFiles(folder, {**description, "config": settings}, trainer)
+    signals = StopSignals(f"the same command with --resume goes on from {folder / LAST}")
+
+    def after_step() -> None:
+        """Saves when it is time to, and ends training when a signal has come."""
+        stop = signals.noted_anywhere()
+        due = config.save_every > 0 and trainer.position % config.save_every == 0
+        if stop or (due and trainer.position < trainer.steps_per_epoch):
+            trainer.read()  # weights after a loss that is not finite must not be saved
+            files.save()
+        if stop:
+            raise Stopped(stop, signals.remedy)
+
+    with signals:
+        while trainer.epoch < config.epochs:
+            started, steps = time.perf_counter(), trainer.steps_per_epoch - trainer.position
+            metrics = {f"train/{k}": v for k, v in trainer.train_steps(after_step).items()}
+            seconds = time.perf_counter() - started
+            metrics["images_per_second"] = steps * config.batch_size / seconds
+            metrics["lr"] = trainer.last_lr
+            done = trainer.epoch + 1
+            validated = done == config.epochs or (config.val_every and done % config.val_every == 0)
+            if validated:
+                if validation:
+                    files.save()
+                    with signals.at_once():
+                        scores = trainer.validate(validation, class_names)
+                    refuse_bad_losses(scores, done)
+                    metrics |= {k if k == "mAP" else f"val/{k}": v for k, v in scores.items()}
+                files.keep_if_best(metrics)
+            trainer.next_epoch()
+            files.write_metrics(metrics)
+            files.save()
+            if validated:
+                files.draw()
+    files.close()
+
+
+def refuse_bad_losses(scores: dict[str, float], epoch: int) -> None:
+    """Raises FloatingPointError where a validation loss is infinite or NaN; an mAP may be NaN."""
+    losses = {name: value for name, value in scores.items() if name != "mAP"}
+    if not all(map(math.isfinite, losses.values())):
+        terms = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        raise FloatingPointError(
+            f"the validation loss after epoch {epoch} is not finite: {terms}; lower --lr; best.pth "
+            "is of an earlier epoch"
         )
-        metrics["lr"] = trainer.lr
-        last = trainer.epoch == config.epochs
-        validated = last or (config.val_every > 0 and trainer.epoch % config.val_every == 0)
-        if validated:
-            scores = trainer.validate(validation, class_names) if validation else {}
-            metrics |= {k if k == "mAP" else f"val/{k}": v for k, v in scores.items()}
-            # NaN (no object to find) is no reason to throw the first network away.
-            if not metrics.get("mAP", math.inf) <= trainer.best:
-                trainer.best = metrics.get("mAP", -math.inf)
-                best = {**content, "model": trainer.model.state_dict(), "metrics": metrics}
-                save_checkpoint(folder / "best.pth", best)
-        log.write(trainer.epoch, metrics)
-        save_checkpoint(
-            folder / "last.pth",
-            {**content, "model": trainer.model.state_dict(), "training": trainer.state_dict()},
-        )
-        print(summary(trainer.epoch, config.epochs, metrics))
-        if validated:
-            draw_curves(folder)
-    log.close()
 
 
 def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
-    """Loads a run's last.pth into a new trainer.
+    """Loads a run's last.pth, or the one before where that is damaged, into a new trainer.
 
     Raises:
         FileNotFoundError, ValueError: there is none, it is damaged, or it is of another network.
     """
-    path = folder / "last.pth"
-    content = load_checkpoint(path)
-    for key, value in description.items():
-        if content.get(key) != value:
+    content, path = load_newest(folder / LAST)
+    ours = {**description, **plain(dataclasses.asdict(trainer.config))}
+    theirs = {**content, **content.get("config", {})}
+    for key, value in ours.items():
+        if key not in FREE and theirs.get(key) != value:
             raise ValueError(
-                f"{path}: its {key} is {content.get(key)!r}, this run's {value!r}; resume with the "
+                f"{path}: its {key} is {theirs.get(key)!r}, this run's {value!r}; resume with the "
                 "settings it was started with"
             )
     try:
@@ -253,64 +172,9 @@ def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
             f"{path}: its training state does not fit these settings ({error}); resume with the "
             "settings it was started with"
         ) from error
-
-
-@torch.inference_mode()
-def evaluate(
-    predict: Callable[[Tensor, Targets], tuple[dict[str, Tensor], Detected]],
-    store: Store,
-    evaluator: Evaluator,
-    precision: Precision,
-    batch_size: int,
-) -> dict[str, float]:
-    """Shows every image of a split to a network and tells the evaluator what it found.
-
-    Args:
-        predict: images `[B, 3, 300, 300]` and targets -> loss terms (may be empty) and detections.
-        store: the split.
-        evaluator: receives boxes in pixels of the original images.
-        precision: device and arithmetic.
-        batch_size: images a forward pass.
-
-    Returns:
-        The mean of each term over the batches, weighted by their positives, so that the split
-        counts as one batch (a batch without any, which is divided by its hard negatives, weighs as
-        one positive); and `images_per_second` of `predict` (reading is not counted).
-    """
-    sums: dict[str, float] = {}
-    positives, seconds = 0.0, 0.0
-    order = torch.arange(len(store)).split(batch_size)
-    for batch in tqdm(store.batches(order), "evaluation", len(order), leave=False, disable=None):
-        images, targets = resize(batch.images, batch.sizes, batch.targets)
-        started = time.perf_counter()
-        with precision.autocast():
-            terms, detected = predict(channels_last(images), targets)
-        boxes, scores, labels = (x.cpu() for x in detected)  # waits for the device
-        seconds += time.perf_counter() - started
-        share = max(1.0, float(terms.pop("positives", 0)))
-        positives += share
-        for name, term in terms.items():
-            sums[name] = sums.get(name, 0.0) + share * float(term)
-        for i, index in enumerate(batch.indices.tolist()):
-            sample, real = store.samples[index], labels[i] > 0
-            truth = sample.annotation
-            pixels = torch.tensor((truth.width, truth.height)).repeat(2)
-            evaluator.update(
-                sample.image_id,
-                boxes=boxes[i][real] * pixels,
-                scores=scores[i][real],
-                labels=labels[i][real],
-                truth_boxes=truth.boxes,
-                truth_labels=truth.labels,
-                difficult=truth.difficult,
-            )
-    means = {name: total / positives for name, total in sums.items()}
-    return {**means, "images_per_second": len(store) / seconds}
-
-
-def channels_last(images: Tensor) -> Tensor:
-    """The memory layout in which convolutions are fastest on CPUs and GPUs."""
-    return images.contiguous(memory_format=torch.channels_last)
+    barrier()  # until then another process may be reading
+    if is_main() and path.name != LAST:
+        path.replace(folder / LAST)  # or the next save would put the damaged one in its place
 
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 import contextlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from utils.report import without_nan
 
 METRICS = "metrics.jsonl"
 
@@ -24,7 +27,10 @@ class RunLog:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / METRICS
         kept = [row for row in read_metrics(self.path) if row["epoch"] <= start] if start else []
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        # Whole or not at all: a run that is killed here must not lose its past.
+        temporary = self.path.with_name(METRICS + ".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        temporary.replace(self.path)
         self.events = None
         with contextlib.suppress(ImportError):  # TensorBoard is an extra
             from torch.utils.tensorboard import SummaryWriter
@@ -35,7 +41,9 @@ class RunLog:
         """Adds the metrics of an epoch (counted from 1)."""
         row = {"epoch": epoch, **metrics}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(without_nan(row)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint that says that the epoch is done
         if self.events is not None:
             for name, value in metrics.items():
                 if isinstance(value, int | float):
@@ -88,7 +96,7 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[
     for row in rows:
         for name, value in row.items():
             title = name.rpartition("/")[2]
-            if title not in ("epoch", "positives", "images_per_second"):
+            if value is not None and title not in ("epoch", "positives", "images_per_second"):
                 series = named.setdefault(title, {}).setdefault(name, [])
                 series.append((row["epoch"], value))
     for title in ("mAP", "lr"):  # behind the losses

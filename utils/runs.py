@@ -1,5 +1,7 @@
 """From settings to data and a trained run; shared by both stages."""
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,9 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from utils import distributed
+from utils.checkpoint import has_checkpoint
 from utils.config import DataConfig, TrainConfig
 from utils.device import choose_precision
-from utils.engine import Task, Trainer, fit, resume
+from utils.engine import LAST, Task, Trainer, fit, plain, resume
 from utils.profiling import profile_steps
 from utils.store import Store
 from utils.voc import Sample, read_split
@@ -73,6 +77,9 @@ def train(
         FloatingPointError: the loss became infinite or NaN.
     """
     folder = run_folder(config)
+    check_processes(config, task)
+    if config.sync_bn:
+        task.model = distributed.synchronise_norms(task.model, device)
     train_store = open_store(
         config,
         config.train,
@@ -91,17 +98,12 @@ def train(
         if config.val
         else None
     )
-    if config.batch_size == 1 and any(isinstance(m, nn.BatchNorm2d) for m in task.modules()):
-        raise ValueError(
-            "--batch-size 1 cannot train batch norm, whose statistics on the 1 x 1 source map need "
-            "two images; use at least 2, or --backbone vgg16"
-        )
     precision = choose_precision(device, config.amp)
     trainer = Trainer(task.to(device), train_store, config, precision)
     if config.profile:
         print(profile_steps(trainer, folder))
         return folder / "trace.json"
-    if config.resume:
+    if goes_on(config):
         resume(trainer, folder, description)
     fit(trainer, validation, class_names, description, folder)
     return folder / "best.pth"
@@ -114,8 +116,51 @@ def run_folder(config: TrainConfig) -> Path:
         FileExistsError: see above.
     """
     folder = Path(config.logs) / config.name
-    if (folder / "last.pth").exists() and not config.resume:
+    if has_run(config) and not goes_on(config):
         raise FileExistsError(
             f"{folder} holds a run already; pass --resume to go on with it, or another --name"
         )
     return folder
+
+
+def has_run(config: TrainConfig) -> bool:
+    """Whether the run has saved anything yet."""
+    return has_checkpoint(Path(config.logs) / config.name / LAST)
+
+
+def goes_on(config: TrainConfig) -> bool:
+    """Whether to go on with what the run has saved.
+
+    It does when --resume asks for it. A process that torchrun has started again after a failure
+    acts as if it did, unless the folder holds a run with other settings: on that one the first
+    attempt has failed already.
+    """
+    return config.resume or (distributed.restarted() and has_run(config) and is_run_of(config))
+
+
+def is_run_of(config: TrainConfig) -> bool:
+    """Whether the run's config.json has the very same settings."""
+    path = Path(config.logs) / config.name / "config.json"
+    if not path.is_file():
+        return False
+    found = json.loads(path.read_text(encoding="utf-8"))["config"]
+    return bool(found == plain(dataclasses.asdict(config)))
+
+
+def check_processes(config: TrainConfig, task: Task) -> None:
+    """Raises ValueError unless the batch suits the processes that share it."""
+    processes = distributed.world_size()
+    if config.batch_size % processes:
+        raise ValueError(
+            f"--batch-size {config.batch_size} does not divide by the {processes} processes that "
+            "share it; choose a multiple"
+        )
+    if config.profile and processes > 1:
+        raise ValueError("--profile is for one process; start it without torchrun")
+    together = config.batch_size if config.sync_bn else config.batch_size // processes
+    if together == 1 and any(isinstance(m, nn.BatchNorm2d) for m in task.modules()):
+        raise ValueError(
+            f"--batch-size {config.batch_size} cannot train batch norm, whose statistics on the "
+            "1 x 1 source map need two images in each process; use at least "
+            f"{2 * processes}, or --backbone vgg16"
+        )

@@ -1,12 +1,13 @@
 """Checkpoints: whole or not at all, and never code."""
 
+import contextlib
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
 
-from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.checkpoint import has_checkpoint, load_checkpoint, load_newest, save_checkpoint
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -28,6 +29,48 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         save_checkpoint(path, {"epoch": 2, "bad": lambda: None})
     assert load_checkpoint(path)["epoch"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_the_one_before_is_kept_and_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "last.pth"
+    assert not has_checkpoint(path)
+    for epoch in (1, 2, 3):
+        save_checkpoint(path, {"epoch": epoch}, keep_previous=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.previous.pth", "last.pth"]
+    content, found = load_newest(path)
+    assert (content["epoch"], found) == (3, path)
+    assert capsys.readouterr().out == ""
+    path.write_bytes(path.read_bytes()[:100])
+    content, found = load_newest(path)
+    assert (content["epoch"], found) == (2, tmp_path / "last.previous.pth")
+    assert capsys.readouterr().out.count("\n") == 1
+    path.unlink()
+    assert has_checkpoint(path)
+    assert load_newest(path)[0]["epoch"] == 2
+
+
+@pytest.mark.parametrize("renamings", [0, 1, 2])
+def test_killed_while_replacing_there_is_a_whole_file(
+    renamings: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.pth"
+    for epoch in (1, 2):
+        save_checkpoint(path, {"epoch": epoch}, keep_previous=True)
+    replace, left = Path.replace, renamings
+
+    def killed(self: Path, target: Path) -> Path:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(Path, "replace", killed)
+        save_checkpoint(path, {"epoch": 3}, keep_previous=True)
+    assert load_newest(path)[0]["epoch"] == (3 if renamings == 2 else 2)
 
 
 class Payload:

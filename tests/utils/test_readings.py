@@ -33,6 +33,21 @@ def test_means_are_over_all_steps_since_the_start() -> None:
     assert readings.describe(0.001) == "loss 3.000 conf 3.000 (x0.7) lr 0.001"
 
 
+def test_sums_do_not_depend_on_when_they_are_read_or_who_reads_them() -> None:
+    losses = [0.1 * 3**i for i in range(9)]
+    once, often = Readings(SAMPLES, {}), Readings(SAMPLES, {})
+    for i, loss in enumerate(losses):
+        once.add(terms(loss, 1.0), torch.tensor([0]))
+        often.add(terms(loss, 1.0), torch.tensor([0]))
+        if i % 2:
+            often.read("here")
+            resumed = Readings(SAMPLES, {})
+            resumed.load_state_dict(often.state_dict())
+            often = resumed
+    assert once.read("here") == often.read("here")  # bit for bit
+    assert often.read("here") == often.means()  # nothing is pending
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_bad_loss_names_terms_and_images_of_its_step(bad: float) -> None:
     readings = Readings(SAMPLES, {})

@@ -1,0 +1,219 @@
+"""Whatever stops a run, resuming it leads to the very same end. (Kills: see tests/soak.)"""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import train_teacher
+from nets.backbones import BACKBONES
+from tests.soak.launcher import Plain
+from tests.soak.test_soak import difference, outcome
+from utils.interrupts import SIGNALS, Stopped, StopSignals
+from utils.trainer import Trainer
+
+Script = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def small_and_interruptible(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A fast network; and signals as a terminal has them, however the tests were started."""
+    monkeypatch.setitem(BACKBONES, "plain", Plain)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def on(devkit: Path, logs: Path, name: str, *extra: object) -> list[object]:
+    """Two epochs of three steps; the losses are read after the second of them and at the end."""
+    words: list[object] = ["--data", devkit, "--train", "VOC2007/train", "--val", "VOC2007/val"]
+    words += ["--classes", devkit / "VOC2007/classes.txt", "--logs", logs, "--name", name]
+    words += ["--backbone", "plain", "--no-pretrained", "--epochs", "2", "--batch-size", "2"]
+    words += ["--train", "VOC2007/test", "--val", "VOC2007/val", "--lr", "0.01", "--ema", "0.9"]
+    return [*words, "--workers", "1", "--device", "cpu", "--log-every", "2", *extra]
+
+
+def at_step(number: int, happen: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets something happen during the n-th step from now, in whichever run."""
+    original, steps = Trainer.step, 0
+
+    def step(trainer: Trainer, images: Tensor, targets: object) -> dict[str, Tensor]:
+        nonlocal steps
+        steps += 1
+        if steps == number:
+            happen()
+        return original(trainer, images, targets)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "step", step)
+
+
+def position(folder: Path) -> tuple[int, int]:
+    """Epochs done, and steps done in the one after them, of last.pth."""
+    state = torch.load(folder / "last.pth", weights_only=True)["training"]
+    return state["epoch"], state["position"]
+
+
+@pytest.fixture(scope="module")
+def whole(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing stopped."""
+    logs = tmp_path_factory.mktemp("logs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "plain", Plain)
+        train_teacher.main([str(word) for word in on(drawn, logs, "whole")])
+    return logs / "whole"
+
+
+@pytest.mark.parametrize(
+    ("number", "step", "reached"),
+    [(signal.SIGINT, 1, (0, 1)), (signal.SIGTERM, 5, (1, 2)), (signal.SIGTERM, 6, (1, 3))],
+)
+def test_a_signal_finishes_the_step_and_saves(
+    number: signal.Signals,
+    step: int,
+    reached: tuple[int, int],
+    whole: Path,
+    drawn: Path,
+    tmp_path: Path,
+    script: Script,
+    one_line: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = signal.getsignal(number)
+    at_step(step, lambda: signal.raise_signal(number), monkeypatch)
+    words = on(drawn, tmp_path, "stopped")
+    assert script("train_teacher", *words) == 128 + number
+    line = one_line()
+    assert f"stopped by {number.name}; the same command with --resume goes on from" in line
+    assert line.endswith("stopped/last.pth")
+    assert signal.getsignal(number) is before
+    assert position(tmp_path / "stopped") == reached
+    assert script("train_teacher", *words, "--resume") == 0
+    assert difference(outcome(tmp_path / "stopped"), outcome(whole)) == ""
+
+
+def test_a_signal_during_validation_does_not_wait_for_its_end(
+    drawn: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert script("train_teacher", *on(drawn, tmp_path, "whole", "--val-every", "1")) == 0
+    words = on(drawn, tmp_path, "stopped", "--val-every", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr("utils.trainer.evaluate", lambda *_: signal.raise_signal(signal.SIGTERM))
+        assert script("train_teacher", *words) == 143
+    assert position(tmp_path / "stopped") == (0, 3)  # all steps, but not yet validated
+    assert script("train_teacher", *words, "--resume") == 0
+    assert difference(outcome(tmp_path / "stopped"), outcome(tmp_path / "whole")) == ""
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    with StopSignals("nothing") as signals:
+        signal.raise_signal(signal.SIGINT)
+        assert signals.noted == signal.SIGINT
+        # The system's own action: it needs no Python, which may hang by now.
+        assert [signal.getsignal(number) for number in SIGNALS] == [signal.SIG_DFL] * 2
+        with pytest.raises(Stopped, match="stopped by SIGINT; nothing"), signals.at_once():
+            pytest.fail("noted before, so nothing is begun")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with StopSignals("nothing") as signals:
+        signal.raise_signal(signal.SIGINT)
+    assert signals.noted == 0
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("fault", ["damaged", "missing"])
+def test_the_checkpoint_before_steps_in(
+    fault: str,
+    whole: Path,
+    drawn: Path,
+    tmp_path: Path,
+    script: Script,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_step(5, lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
+    words, last = on(drawn, tmp_path, "run", "--save-every", "1"), tmp_path / "run/last.pth"
+    assert script("train_teacher", *words) == 143
+    assert position(last.parent) == (1, 2)
+    if fault == "missing":  # killed between two renamings
+        last.unlink()
+    else:
+        last.write_bytes(last.read_bytes()[:5000])
+    assert script("train_teacher", *words) == 2  # a run all the same, not to be overwritten
+    capsys.readouterr()
+    assert script("train_teacher", *words, "--resume") == 0
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith("warning"))
+    assert line == f"warning: {last} is {fault}; going on from {last.parent}/last.previous.pth"
+    assert difference(outcome(last.parent), outcome(whole)) == ""
+
+
+def test_two_damaged_checkpoints_are_refused(
+    drawn: Path, tmp_path: Path, script: Script, one_line: Callable[[], str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("last.pth", "last.previous.pth"):
+        (tmp_path / "run" / name).write_text("hello")
+    assert script("train_teacher", *on(drawn, tmp_path, "run", "--resume")) == 2
+    assert "is truncated or no checkpoint" in one_line()
+
+
+def test_other_batches_within_an_epoch_are_refused(
+    drawn: Path,
+    tmp_path: Path,
+    script: Script,
+    one_line: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_step(2, lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
+    assert script("train_teacher", *on(drawn, tmp_path, "run")) == 143
+    one_line()
+    words = on(drawn, tmp_path, "run", "--resume", "--batch-size", "3")
+    assert script("train_teacher", *words) == 2
+    line = one_line()
+    assert "'batch_size': 2" in line
+    assert "'batch_size': 3" in line
+
+
+def test_weights_after_a_bad_loss_are_not_saved(
+    drawn: Path,
+    tmp_path: Path,
+    script: Script,
+    one_line: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = on(drawn, tmp_path, "run", "--save-every", "2", "--log-every", "100")
+    losses = iter([1.0, 1.0, 1.0, float("nan"), 1.0])
+    original = Trainer.step
+
+    def step(trainer: Trainer, *batch: object) -> dict[str, Tensor]:
+        terms = original(trainer, *batch)  # type: ignore[arg-type]
+        return {**terms, "loss": terms["loss"] * next(losses)}
+
+    monkeypatch.setattr(Trainer, "step", step)
+    assert script("train_teacher", *words) == 2
+    assert "the loss is not finite shortly before epoch 2, step 2" in one_line()
+    assert position(tmp_path / "run") == (1, 0)
+
+
+def test_two_stages_go_on_from_the_first(
+    drawn: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = on(drawn, tmp_path, "whole", "--teacher-backbone", "plain", "--epochs", "1")
+    assert script("train_kd", *whole) == 0
+    words = on(drawn, tmp_path, "run", "--teacher-backbone", "plain", "--epochs", "1")
+    with monkeypatch.context() as patch:
+        at_step(2, lambda: signal.raise_signal(signal.SIGTERM), patch)
+        assert script("train_kd", *words) == 143
+    assert not (tmp_path / "run").exists()  # stage 2
+    assert script("train_kd", *words, "--resume") == 0
+    for name in ("", "-teacher"):
+        ended, expected = (outcome(tmp_path / f"{run}{name}") for run in ("run", "whole"))
+        assert difference(ended, expected) == ""

@@ -1,0 +1,76 @@
+"""SIGINT (Ctrl-C) and SIGTERM while training: finish the step, save, say how to go on, end."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+from utils.distributed import largest
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(Exception):  # noqa: N818  # nothing went wrong
+    """A signal ended training after everything was saved; `status` is a shell's for that signal."""
+
+    def __init__(self, signum: int, remedy: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}; {remedy}")
+        self.status = 128 + signum
+
+
+class StopSignals:
+    """While this context is open, the first signal is noted and a second one ends the process.
+
+    A signal that the process was started to ignore, as shells start background jobs, stays ignored.
+
+    Args:
+        remedy: how to go on, for the message.
+    """
+
+    def __init__(self, remedy: str) -> None:
+        self.remedy = remedy
+        self.noted = 0
+        self.nothing_to_save = False
+        self.before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():  # others may not set handlers
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self.before[number] = signal.signal(number, self.note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def note(self, signum: int, frame: FrameType | None) -> None:
+        """The handler."""
+        del frame
+        for number in self.before:
+            signal.signal(number, signal.SIG_DFL)
+        self.noted = signum
+        if self.nothing_to_save:
+            raise Stopped(signum, self.remedy)
+
+    def noted_anywhere(self) -> int:
+        """The signal that some process has noted, the same in all of them; 0 without any."""
+        return largest(self.noted)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within, everything is on disk already: a signal raises `Stopped` where it arrives."""
+        self.nothing_to_save = True
+        try:
+            if self.noted:
+                raise Stopped(self.noted, self.remedy)
+            yield
+        finally:
+            self.nothing_to_save = False
