@@ -157,13 +157,18 @@ def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
         FileNotFoundError, ValueError: there is none, it is damaged, or it is of another network.
     """
     content, path = load_newest(folder / LAST)
-    ours = {**description, **plain(dataclasses.asdict(trainer.config))}
-    theirs = {**content, **content.get("config", {})}
-    for key, value in ours.items():
-        if key not in FREE and theirs.get(key) != value:
+    settings = plain(dataclasses.asdict(trainer.config))
+    compared = [(key, content.get(key), value) for key, value in description.items()]
+    compared += [
+        (key, content.get("config", {}).get(key), value)
+        for key, value in settings.items()
+        if key not in FREE
+    ]
+    for key, theirs, ours in compared:
+        if theirs != ours:
             raise ValueError(
-                f"{path}: its {key} is {theirs.get(key)!r}, this run's {value!r}; resume with the "
-                "settings it was started with"
+                f"{path}: its {key} is {theirs!r}, this run's {ours!r}; resume with the settings "
+                "it was started with"
             )
     try:
         trainer.load_state_dict(content["training"])

@@ -157,10 +157,14 @@ def test_resuming_another_network_is_refused(
     fit(trainer(store), None, names, {"backbone": "toy"}, tmp_path)
     with pytest.raises(ValueError, match=r"last\.pth: its backbone is 'toy', this run's 'other'"):
         resume(trainer(store), tmp_path, {"backbone": "other"})
-    adam = trainer(store, replace(CONFIG, optimizer="adamw"))
-    adam.task.model[1] = nn.Conv2d(3, 2, 1)
+    with pytest.raises(ValueError, match="its optimizer is 'sgd', this run's 'adamw'; resume with"):
+        resume(trainer(store, replace(CONFIG, optimizer="adamw")), tmp_path, {"backbone": "toy"})
+    other = trainer(store)
+    other.task.model[1] = nn.Conv2d(3, 2, 1)
     with pytest.raises(ValueError, match="does not fit these settings"):
-        resume(adam, tmp_path, {"backbone": "toy"})
+        resume(other, tmp_path, {"backbone": "toy"})
+    elsewhere = replace(CONFIG, workers=7, val_every=5)  # where and how, not what is computed
+    resume(trainer(store, elsewhere), tmp_path, {"backbone": "toy"})
 
 
 def test_devices_and_arithmetic() -> None:
