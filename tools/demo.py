@@ -5,10 +5,7 @@ python -m tools.demo
 """
 
 import json
-import shlex
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +20,7 @@ from utils.cli import parse_arguments, run
 from utils.config import at_least, option
 from utils.draw import draw_boxes, side_by_side
 from utils.images import read_image
+from utils.jobs import script
 from utils.shapes import make_shapes
 from utils.voc import read_classes, read_split
 
@@ -99,15 +97,6 @@ def empty_folder(out: Path) -> Path:
     out.mkdir(parents=True)
     marker.touch()
     return out
-
-
-def script(name: str, *arguments: object) -> None:
-    """Runs one of the project's scripts, shown as a user would type it."""
-    words = [name, *map(str, arguments)]
-    print(f"\n$ python {shlex.join(words)}", flush=True)
-    status = subprocess.run([sys.executable, *words], check=False).returncode
-    if status:
-        raise ValueError(f"{name} ended with status {status}; its message is above")
 
 
 def draw_comparison(out: Path, devkit: Path, images: int = 6) -> Path:
