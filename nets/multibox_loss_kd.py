@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nets.multibox_loss import MultiBoxLoss, at_least_float32, log_probabilities, masked_sum
 from nets.outputs import Matches, Outputs
+from utils.distributed import mean_over_processes
 
 
 class MultiBoxLoss_KD(MultiBoxLoss):
@@ -93,6 +94,27 @@ class MultiBoxLoss_KD(MultiBoxLoss):
             **self.terms(log_p, student.offsets, matches, selection),
         }
 
+    @torch.no_grad()
+    def watch(self, student: Outputs, teacher: Outputs, matches: Matches) -> dict[str, Tensor]:
+        """What tells whether the teacher is heard; scalars in 0..1.
+
+        Returns:
+            `bound_active`, the share of positives in which the teacher bound holds, so that `l2`
+            has a gradient; `agreement`, the share of selected priors for which both name the same
+            class (background included) as the likeliest; `agreement_on_positives`, the same over
+            positives alone. 0 where there is nothing to count.
+        """
+        positive, negative, _ = self.select(log_probabilities(student.logits), matches)
+        active = self.bounded_l2(
+            *(at_least_float32(x.offsets) for x in (student, teacher, matches))
+        ).gt(0)
+        same = student.logits.argmax(-1) == teacher.logits.argmax(-1)
+        return {
+            "bound_active": share(active, positive),
+            "agreement": share(same, positive | negative),
+            "agreement_on_positives": share(same, positive),
+        }
+
     def soft_target(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Weighted divergence of each prior, `[B, P, K + 1]` logits twice -> `[B, P]`."""
         # Divided after the change to float32: half precision would round what T is to soften.
@@ -109,6 +131,13 @@ class MultiBoxLoss_KD(MultiBoxLoss):
         error_s = (student - truth).square().sum(-1)
         error_t = (teacher - truth).square().sum(-1)
         return error_s.where(error_s + self.reg_m > error_t, torch.zeros_like(error_s))
+
+
+def share(which: Tensor, of: Tensor) -> Tensor:
+    """How large a part of the marked places `of`, over all processes, is also marked in `which`."""
+    counts = torch.stack(((which & of).sum(), of.sum())).float()
+    part, whole = mean_over_processes(counts).unbind()
+    return part / whole.where(whole > 0, whole.new_tensor(1.0))
 
 
 def describe(outputs: Outputs) -> str:

@@ -1,7 +1,8 @@
 """What is trained: a network with its objective, behind one interface that the engine knows.
 
 A task turns a batch into `{"loss": total, "positives": count, **unweighted terms}`. The weights of
-the terms are applied here, in one line, and nowhere else.
+the terms are applied here, in one line, and nowhere else. Asked for its ledger, it adds what tells
+whether the terms do their work.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Detections, Outputs, Targets
 from nets.postprocess import postprocess
 from nets.ssd import SSD300
-from utils.engine import Task
+from utils.ledger import PREFIX, gradient_shares
+from utils.task import Task
 
 
 class DetectionTask(Task):
@@ -36,9 +38,13 @@ class DetectionTask(Task):
         self.model: SSD300 = model
         self.criterion, self.weights = criterion, dict(weights)
 
-    def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
         """`[B, 3, 300, 300]` float RGB 0..255 and objects in image fractions -> named scalars."""
-        return self.objective(self.model(images), images, targets)
+        outputs: Outputs = self.model(images)
+        terms = self.objective(outputs, images, targets, ledger)
+        if ledger:
+            terms |= gradient_shares(terms, self.weights, outputs.features)
+        return terms
 
     def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
         """The terms of `forward` and what the network detects, from one pass."""
@@ -46,9 +52,11 @@ class DetectionTask(Task):
         terms = self.objective(outputs, images, targets)
         return terms, postprocess(outputs, self.model.priors)
 
-    def objective(self, outputs: Outputs, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def objective(
+        self, outputs: Outputs, images: Tensor, targets: Targets, ledger: bool = False
+    ) -> dict[str, Tensor]:
         """The loss of what the network said; `images` are there for those who look again."""
-        del images
+        del images, ledger
         matches = match(targets, self.model.priors)
         return self.total(self.criterion(outputs, matches), matches.labels)
 
@@ -88,6 +96,7 @@ class DistillTask(DetectionTask):
         match_priors: bool = False,
     ) -> None:
         super().__init__(model, criterion, weights)
+        self.criterion: MultiBoxLoss_KD = criterion
         check_compatible(model, teacher, match_priors)
         self.on_student_priors = (
             CrossPriors(model.priors, teacher.priors) if match_priors else nn.Identity()
@@ -101,7 +110,9 @@ class DistillTask(DetectionTask):
         """The frozen teacher."""
         return self._teacher[0]
 
-    def objective(self, outputs: Outputs, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def objective(
+        self, outputs: Outputs, images: Tensor, targets: Targets, ledger: bool = False
+    ) -> dict[str, Tensor]:
         """See `DetectionTask.objective`; the teacher sees the very same images."""
         with torch.no_grad():
             teacher: Outputs = self.on_student_priors(self.teacher(images))
@@ -109,7 +120,11 @@ class DistillTask(DetectionTask):
         terms = self.criterion(outputs, teacher, matches)
         for name, distiller in self.distillers.items():
             terms[name] = distiller(outputs, teacher, matches)
-        return self.total(terms, matches.labels)
+        total = self.total(terms, matches.labels)
+        if ledger:
+            watched = self.criterion.watch(outputs, teacher, matches)
+            total |= {PREFIX + name: value for name, value in watched.items()}
+        return total
 
 
 def check_compatible(student: SSD300, teacher: SSD300, match_priors: bool = False) -> None:

@@ -43,12 +43,12 @@ def at_step(number: int, happen: Callable[[], None], monkeypatch: pytest.MonkeyP
     """Lets something happen during the n-th step from now, in whichever run."""
     original, steps = Trainer.step, 0
 
-    def step(trainer: Trainer, images: Tensor, targets: object) -> dict[str, Tensor]:
+    def step(trainer: Trainer, *batch: object) -> dict[str, Tensor]:
         nonlocal steps
         steps += 1
         if steps == number:
             happen()
-        return original(trainer, images, targets)  # type: ignore[arg-type]
+        return original(trainer, *batch)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Trainer, "step", step)
 

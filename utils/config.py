@@ -71,6 +71,9 @@ class TrainConfig(DataConfig):
     profile: bool = option(False, "profile some steps instead of training; writes trace.json")
     val_every: int = option(10, "epochs between validations (mAP and loss); 0: only at the end")
     log_every: int = option(10, "steps between readings of the losses")
+    ledger_every: int = option(
+        100, "steps between measurements of each term's gradient share; 0 turns the ledger off"
+    )
     save_every: int = option(0, "steps between saves within an epoch; 0: only at its end")
     sync_bn: bool = option(False, "batch-norm statistics of all processes' images, on GPUs")
     use_difficult: bool = option(False, "train on objects marked difficult, too")
@@ -89,7 +92,7 @@ class TrainConfig(DataConfig):
         super().__post_init__()
         at_least(self, 1, "epochs", "log_every")
         at_least(self, 0, "freeze_epochs", "warmup", "val_every", "clip_norm", "weight_decay")
-        at_least(self, 0, "save_every")
+        at_least(self, 0, "save_every", "ledger_every")
         at_least(self, 0, "neg_pos_ratio", "negatives_for_hard", "conf_weight", "loc_weight")
         at_least(self, 1, "expand")
         above(self, 0, "lr")

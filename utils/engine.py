@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from utils import ledger
 from utils.checkpoint import load_newest, save_checkpoint
 from utils.distributed import barrier, is_main
 from utils.evaluation import Detected, channels_last, evaluate
@@ -22,7 +23,7 @@ __all__ = ["Detected", "Task", "Trainer", "channels_last", "evaluate", "fit", "r
 LAST = "last.pth"
 # Settings that may differ when a run is resumed: they decide where and how, not what is computed.
 FREE = {"data", "classes", "logs", "name", "device", "workers", "cache", "skip_bad", "resume"}
-FREE |= {"val_every", "log_every", "save_every", "profile", "compile"}
+FREE |= {"val_every", "log_every", "ledger_every", "save_every", "profile", "compile"}
 
 
 class RunFiles:
@@ -118,6 +119,7 @@ def fit(
         while trainer.epoch < config.epochs:
             started, steps = time.perf_counter(), trainer.steps_per_epoch - trainer.position
             metrics = {f"train/{k}": v for k, v in trainer.train_steps(after_step).items()}
+            metrics |= trainer.watched()
             seconds = time.perf_counter() - started
             metrics["images_per_second"] = steps * config.batch_size / seconds
             metrics["lr"] = trainer.last_lr
@@ -189,5 +191,9 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
 
 def summary(epoch: int, epochs: int, metrics: dict[str, Any]) -> str:
     """`epoch 3/50  train/loss 4.210 ...` for the terminal."""
-    shown = (f"{k} {v:.4g}" for k, v in metrics.items() if not k.endswith("positives"))
-    return f"epoch {epoch}/{epochs}  " + "  ".join(shown)
+    shown = [
+        f"{k} {v:.4g}"
+        for k, v in metrics.items()
+        if not k.endswith("positives") and not k.startswith(ledger.PREFIX)
+    ]
+    return f"epoch {epoch}/{epochs}  " + "  ".join([*shown, ledger.describe(metrics)]).rstrip()

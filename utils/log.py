@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.ledger import SHARE, WEIGHTED
 from utils.report import without_nan
 
 METRICS = "metrics.jsonl"
@@ -95,7 +96,9 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[
     named: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for row in rows:
         for name, value in row.items():
-            title = name.rpartition("/")[2]
+            group, _, title = name.rpartition("/")
+            if group + "/" in (SHARE, WEIGHTED):  # all terms in one panel
+                title, name = group.rpartition("/")[2], title
             if value is not None and title not in ("epoch", "positives", "images_per_second"):
                 series = named.setdefault(title, {}).setdefault(name, [])
                 series.append((row["epoch"], value))

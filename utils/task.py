@@ -9,7 +9,8 @@ from utils.evaluation import Detected
 class Task(nn.Module):
     """A network with its objective.
 
-    `task(images, targets)` returns `{"loss": total, "positives": count, **unweighted terms}`.
+    `task(images, targets)` returns `{"loss": total, "positives": count, **unweighted terms}`; with
+    `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.ledger`.
 
     Attributes:
         model: the network that is validated and saved; a task may hold more that trains.

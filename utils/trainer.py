@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,10 +17,17 @@ from utils.device import Precision
 from utils.distributed import average_gradients, is_main, share, spread_buffers
 from utils.evaluation import channels_last, evaluate
 from utils.evaluator import Evaluator
+from utils.ledger import split, weighted
 from utils.optim import AveragedModel, make_optimizer, make_schedule
 from utils.readings import Readings
 from utils.store import Batch, Store
 from utils.task import Task
+
+
+def eagerly() -> AbstractContextManager[None]:
+    """Suspends torch.compile: the inside of a compiled graph cannot be asked for its gradients."""
+    context: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return context
 
 
 def nothing() -> None:
@@ -55,6 +63,7 @@ class Trainer:
         self.epoch = 0  # epochs done
         self.position = 0  # steps done of the one after them
         self.readings = Readings(store.samples, task.weights)  # of those steps
+        self.ledger = Readings(store.samples, {})  # of those among them that kept one
         self.best = -math.inf
         self.augment = augment
         if config.compile:
@@ -104,7 +113,12 @@ class Trainer:
         with tqdm(order, title, leave=False, disable=hidden, initial=self.position) as bar:
             batches = self.store.batches(map(share, order))
             for indices, batch in zip(order, batches, strict=True):
-                self.readings.add(self.step(*self.shown(batch, table)), indices)
+                every = self.config.ledger_every
+                due = every > 0 and self.position % every == 0
+                terms, entries = split(self.step(*self.shown(batch, table), due))
+                self.readings.add(terms, indices)
+                if due:
+                    self.ledger.add(entries, indices)
                 self.position += 1
                 bar.update()
                 if self.position % self.config.log_every == 0:
@@ -123,13 +137,21 @@ class Trainer:
 
     def read(self) -> dict[str, float]:
         """The mean of every term over the epoch's steps so far; refuses losses as `Readings`."""
-        return self.readings.read(f"epoch {self.epoch + 1}, step {self.position}")
+        place = f"epoch {self.epoch + 1}, step {self.position}"
+        means = self.readings.read(place)
+        self.ledger.read(place)
+        return means
+
+    def watched(self) -> dict[str, float]:
+        """The ledger of the epoch so far: each term's weighted mean, and what `Task` watches."""
+        return {**weighted(self.readings.means(), self.task.weights), **self.ledger.means()}
 
     def next_epoch(self) -> None:
         """Closes an epoch whose steps are done."""
         self.epoch += 1
         self.position = 0
         self.readings = Readings(self.store.samples, self.task.weights)
+        self.ledger = Readings(self.store.samples, {})
 
     def shown(self, batch: Batch, table: Tensor) -> tuple[Tensor, Targets]:
         """A batch as the network sees it; its rows of `table` decide how."""
@@ -137,10 +159,17 @@ class Trainer:
             rows = table[batch.indices].to(self.precision.device, non_blocking=True)
             return self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
 
-    def step(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """One update of the weights; the returned terms are on the device, nothing waits."""
-        with record_function("network and loss"), self.precision.autocast():
-            terms: dict[str, Tensor] = self.parallel(channels_last(images), targets)
+    def step(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
+        """One update of the weights; the returned terms are on the device, nothing waits.
+
+        With `ledger` the terms come with the entries of `utils.ledger`; the update is the same.
+        """
+        with (
+            record_function("network and loss"),
+            self.precision.autocast(),
+            eagerly() if ledger and self.config.compile else nullcontext(),
+        ):
+            terms: dict[str, Tensor] = self.parallel(channels_last(images), targets, ledger)
         self.optimizer.zero_grad(set_to_none=True)
         with record_function("backward"):
             self.scaler.scale(terms["loss"]).backward()
@@ -153,7 +182,7 @@ class Trainer:
             self.schedule.step()
             if self.average:
                 self.average.update(self.task.model)
-        return {name: term.detach() for name, term in terms.items()}
+        return terms
 
     def epoch_order(self) -> list[Tensor]:
         """The batches of this epoch as positions; the incomplete last one is left out."""
@@ -196,6 +225,7 @@ class Trainer:
             "position": self.position,
             "order": self.order_facts(),
             "readings": self.readings.state_dict(),
+            "ledger": self.ledger.state_dict(),
             "best": self.best,
         }
 
@@ -217,6 +247,7 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         self.epoch, self.position = state["epoch"], state["position"]
         self.readings.load_state_dict(state["readings"])
+        self.ledger.load_state_dict(state["ledger"])
         self.best = state["best"]
 
     def order_facts(self) -> dict[str, int]:

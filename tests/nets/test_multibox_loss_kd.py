@@ -217,6 +217,40 @@ class TestLaws:
             assert torch.equal(value, MultiBoxLoss_KD()(*same, matches)[name])
 
 
+class TestWatch:
+    """Whether the teacher is heard."""
+
+    def test_by_slow_loops(self):
+        student, teacher, matches = random_pair(positives=6)
+        counts = {"bound_active": [0, 0], "agreement": [0, 0], "agreement_on_positives": [0, 0]}
+        for i in range(len(matches.labels)):
+            logits = student.logits[i].tolist()
+            positive, negative = slow_selection(logits, matches.labels[i].tolist(), 3.0, 100)
+            for p in positive + negative:
+                same = logits[p].index(max(logits[p])) == int(teacher.logits[i, p].argmax())
+                counts["agreement"][0] += same
+                counts["agreement"][1] += 1
+                if p in positive:
+                    e_s, e_t = (
+                        float((who.offsets[i, p] - matches.offsets[i, p]).square().sum())
+                        for who in (student, teacher)
+                    )
+                    counts["bound_active"][0] += e_s > e_t
+                    counts["agreement_on_positives"][0] += same
+                    counts["bound_active"][1] += 1
+                    counts["agreement_on_positives"][1] += 1
+        watched = MultiBoxLoss_KD().watch(student, teacher, matches)
+        assert set(watched) == set(counts)
+        for name, (part, whole) in counts.items():
+            assert 0 < part < whole
+            assert watched[name].item() == pytest.approx(part / whole)
+
+    def test_without_positives(self):
+        student, teacher, matches = random_pair(positives=0)
+        watched = MultiBoxLoss_KD().watch(student, teacher, matches)
+        assert watched["bound_active"] == watched["agreement_on_positives"] == 0
+
+
 class TestEdges:
     def test_a_batch_without_objects(self):
         student, teacher, matches = random_pair(positives=0.0)

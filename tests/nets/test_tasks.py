@@ -77,6 +77,30 @@ class TestTotal:
         assert detections.boxes.shape == (2, 200, 4)
 
 
+class TestLedger:
+    def test_distillation(self):
+        task = distill_task(hint=0.1, cwd=3.0)
+        terms = task(*batch(), ledger=True)
+        shares = {k: v.item() for k, v in terms.items() if k.startswith("ledger/share/")}
+        assert {k.rpartition("/")[2] for k in shares} == set(task.weights)
+        assert sum(shares.values()) == pytest.approx(1, rel=1e-5)
+        assert all(value > 0 for value in shares.values())
+        for name in ("bound_active", "agreement", "agreement_on_positives"):
+            assert 0 <= terms[f"ledger/{name}"] <= 1
+        terms["loss"].backward()  # the graph is still there
+
+    def test_detection(self):
+        terms = detection_task()(*batch(), ledger=True)
+        shares = [v.item() for k, v in terms.items() if k.startswith("ledger/")]
+        assert len(shares) == 2
+        assert sum(shares) == pytest.approx(1, rel=1e-5)
+
+    def test_a_term_of_weight_zero_has_no_share(self):
+        task = distill_task()
+        task.weights["soft"] = 0.0
+        assert task(*batch(), ledger=True)["ledger/share/soft"] == 0
+
+
 class TestTeacher:
     def test_it_is_part_of_nothing_that_trains_or_is_saved(self):
         task = distill_task(hint=1.0)

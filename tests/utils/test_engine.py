@@ -12,6 +12,7 @@ from utils.config import TrainConfig
 from utils.device import Precision, choose_device, choose_precision
 from utils.engine import Detected, Task, Trainer, evaluate, fit, resume
 from utils.evaluator import Evaluator
+from utils.ledger import gradient_shares
 from utils.log import read_metrics
 from utils.store import Store
 from utils.voc import read_classes, read_split
@@ -31,10 +32,12 @@ class Brightness(Task):
         self.frozen: list[bool] = []
         self.seen: list[Tensor] = []
 
-    def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
         self.seen.append(images)
-        error = (self.model(images).mean() - images.mean() / 255).square() * self.scale
-        return {"loss": 2.0 * error, "error": error, "positives": (targets.labels > 0).sum()}
+        maps = self.model(images)
+        error = (maps.mean() - images.mean() / 255).square() * self.scale
+        terms = {"loss": 2.0 * error, "error": error, "positives": (targets.labels > 0).sum()}
+        return terms | (gradient_shares(terms, self.weights, [maps]) if ledger else {})
 
     def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detected]:
         scores = (targets.labels > 0).float()
@@ -98,6 +101,23 @@ def test_fit_writes_a_run_and_keeps_the_best(
     last = torch.load(tmp_path / "last.pth", weights_only=True)
     assert last["training"]["epoch"] == 2
     assert {"config.json", "curves.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_ledger_is_written_and_changes_nothing(
+    store: Store, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    runs = {}
+    for every in (0, 1):
+        config = replace(CONFIG, ledger_every=every)
+        runs[every] = trainer(store, config)
+        fit(runs[every], None, names, {"backbone": "toy"}, tmp_path / str(every))
+    for a, b in zip(*(run.task.parameters() for run in runs.values()), strict=True):
+        assert torch.equal(a, b)
+    rows = read_metrics(tmp_path / "1/metrics.jsonl")
+    assert [row["ledger/share/error"] for row in rows] == [1.0, 1.0]
+    for row in rows:  # a single term of weight 2: what it adds is the total
+        assert row["ledger/weighted/error"] == pytest.approx(row["train/loss"], rel=1e-6)
+    assert "ledger/share/error" not in read_metrics(tmp_path / "0/metrics.jsonl")[0]
 
 
 def test_the_order_and_the_augmentation_depend_on_seed_and_epoch_alone(store: Store) -> None:

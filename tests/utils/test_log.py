@@ -36,6 +36,15 @@ def test_every_series_has_its_panel() -> None:
     }
 
 
+def test_terms_of_the_ledger_share_their_panels() -> None:
+    row = {"epoch": 1, "ledger/share/conf": 0.7, "ledger/share/soft": 0.3, "ledger/agreement": 0.9}
+    assert curves([row | {"ledger/weighted/conf": 2.0}]) == {
+        "share": {"conf": [(1, 0.7)], "soft": [(1, 0.3)]},
+        "agreement": {"ledger/agreement": [(1, 0.9)]},
+        "weighted": {"conf": [(1, 2.0)]},
+    }
+
+
 def test_curves_of_a_run(tmp_path: Path) -> None:
     log = RunLog(tmp_path)
     log.write(1, {"train/loss": 2.0, "train/soft": 1.0, "lr": 0.1})
