@@ -1,15 +1,28 @@
 """The project's scripts as jobs of a larger piece of work: shown as typed, run in a process."""
 
+import contextlib
+import fcntl
+import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# What torchrun tells a process about itself; a job of that process is none of torchrun's.
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+
+
+def split_passed(arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """A command line cut at the first `--`: the tool's own flags, and those that it passes on."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    cut = words.index("--") if "--" in words else len(words)
+    return words[:cut], words[cut + 1 :]
 
 
 def command(name: str, *arguments: object) -> list[str]:
-    """The command line of `NAME.py` at the top of the project, for this Python."""
+    """The command line of the script `name` at the top of the project, for this Python."""
     return [sys.executable, str(ROOT / name), *map(str, arguments)]
 
 
@@ -28,3 +41,52 @@ def script(name: str, *arguments: object) -> None:
     status = subprocess.run(command(name, *arguments), check=False).returncode
     if status:
         raise ValueError(f"{name} ended with status {status}; its message is above")
+
+
+def logged_script(
+    name: str, *arguments: object, log: Path, environment: Mapping[str, str] | None = None
+) -> None:
+    """Runs a script to its end; what it prints is added to the file `log`.
+
+    Args:
+        name: see `command`.
+        arguments: its flags.
+        log: made where missing, with its folder.
+        environment: variables to set besides this process's own, those of torchrun left out.
+
+    Raises:
+        ValueError: it failed; names its last line and the log.
+    """
+    own = {key: value for key, value in os.environ.items() if not key.startswith(TORCHRUN)}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {typed(name, *arguments)}\n")
+        file.flush()
+        status = subprocess.run(
+            command(name, *arguments),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**own, **(environment or {})},
+            check=False,
+        ).returncode
+    if status:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line.rpartition("\r")[2] for line in reversed(lines) if line.strip()), "")
+        raise ValueError(f"{name} ended with status {status}: {last} (see {log})")
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Whether this process (or thread) has `folder` to itself; one at a time can.
+
+    The claim is a lock on a file in it, so it ends with the process, however that ends. On a
+    network file system it holds between machines if that system has locks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "claim").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
