@@ -12,18 +12,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from utils.boxes import Targets, iou
+from utils.device import constant
+from utils.photometric import PHOTOMETRIC, distort
 
 SIZE = 300
 # What is shown outside the image: the ImageNet mean, which a network normalises to nothing.
 FILL = (123.675, 116.28, 103.53)
 
-BRIGHTNESS, CONTRAST, SATURATION, HUE = 32.0, (0.5, 1.5), (0.5, 1.5), 18.0
-PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 EXPANSION = 4.0
 CROP_IOU = (0.1, 0.3, 0.5, 0.7, 0.9, 0.0)  # the last one is the free crop
 CROP_SIDE, CROP_ASPECT, CROP_TRIALS = (0.3, 1.0), (0.5, 2.0), 50
 
-PHOTOMETRIC, WINDOW = 10, 6  # uniform numbers used by each part, the trials apart
+WINDOW = 6  # uniform numbers that choose a window, the trials apart
 COLUMNS = PHOTOMETRIC + WINDOW + 4 * CROP_TRIALS
 
 
@@ -51,10 +51,10 @@ def augment(
         whose centre is outside its window becomes padding (label 0).
     """
     windows, mirrored = choose_windows(sizes, targets, rows[:, PHOTOMETRIC:], expansion)
-    resampled, inside = resample(images, sizes, windows, mirrored)
-    distorted = distort(resampled, rows[:, :PHOTOMETRIC])
-    fill = distorted.new_tensor(FILL).view(1, 3, 1, 1)
-    shown = torch.lerp(fill, distorted, inside.to(distorted.dtype))  # either the one or the other
+    resampled, outside = resample(images, sizes, windows, mirrored)
+    shown = distort(resampled, rows[:, :PHOTOMETRIC])
+    fill = constant(FILL, images.device).view(3, 1, 1)
+    shown.lerp_(fill, outside.to(shown.dtype))  # either the one or the other
     return shown, move_into(windows, mirrored, targets)
 
 
@@ -93,7 +93,7 @@ def choose_windows(
     """
     image = whole(sizes)
     size = image[:, 2:]
-    scale = torch.where(u[:, 0:1] < 0.5, 1 + (expansion - 1) * u[:, 1:2], 1.0)
+    scale = (1 + (expansion - 1) * u[:, 1:2]).masked_fill(u[:, 0:1] >= 0.5, 1.0)
     origin = -(scale - 1) * size * u[:, 2:4]
     canvas = torch.cat((origin, origin + scale * size), dim=-1)
 
@@ -128,8 +128,7 @@ def qualifies(trials: Tensor, targets: Targets) -> Tensor:
     shown = (contains_centre(trials, targets.boxes) & real).any(-1) | ~real.any(-1)
     # 0 for padding and for images without objects, so that only the free crop takes these.
     overlap = F.pad(iou(trials, targets.boxes) * real, (1, 0)).amax(-1)
-    thresholds = overlap.new_tensor(CROP_IOU)
-    return (shape & shown)[..., None] & (overlap[..., None] >= thresholds)
+    return (shape & shown)[..., None] & (overlap[..., None] >= constant(CROP_IOU, overlap.device))
 
 
 def contains_centre(windows: Tensor, boxes: Tensor) -> Tensor:
@@ -163,87 +162,17 @@ def resample(
 
     Returns:
         images `[B, 3, 300, 300]` float 0..255, the border repeated outside of the image, and
-        whether a pixel is inside the image, `[B, 1, 300, 300]` bool.
+        whether a pixel is outside of it, `[B, 1, 300, 300]` bool.
     """
     cells = (torch.arange(SIZE, device=images.device) + 0.5) / SIZE
     across = torch.where(mirrored[:, None], 1 - cells, cells)
     x = windows[:, 0:1] + across * (windows[:, 2:3] - windows[:, 0:1])  # [B, 300], pixel edges
     y = windows[:, 1:2] + cells * (windows[:, 3:4] - windows[:, 1:2])
     height, width = sizes[:, 0:1].float(), sizes[:, 1:2].float()
-    inside_x, inside_y = (x > 0) & (x < width), (y > 0) & (y < height)
-    inside = inside_y[:, None, :, None] & inside_x[:, None, None, :]
+    outside_x, outside_y = (x <= 0) | (x >= width), (y <= 0) | (y >= height)
+    outside = outside_y[:, None, :, None] | outside_x[:, None, None, :]
     # The store pads with zeros to S x S: the border must be the image's, not the padding's.
     x, y = (x.clamp(min=0.5).minimum(width - 0.5), y.clamp(min=0.5).minimum(height - 0.5))
-    grid = torch.stack(
-        (
-            x[:, None, :].expand(-1, SIZE, -1) * (2 / images.shape[-1]) - 1,
-            y[:, :, None].expand(-1, -1, SIZE) * (2 / images.shape[-2]) - 1,
-        ),
-        dim=-1,
-    )
-    return F.grid_sample(images.float(), grid, align_corners=False), inside
-
-
-def distort(images: Tensor, u: Tensor) -> Tensor:
-    """Random brightness, contrast, saturation, hue and channel order, each with p = 0.5.
-
-    Contrast and saturation are factors, so the authors' random order of contrast and colour makes
-    no difference before clipping.
-
-    Args:
-        images: `[B, 3, H, W]` float RGB 0..255.
-        u: `[B, PHOTOMETRIC]` uniform numbers: whether and how much, for each of the five.
-
-    Returns:
-        The same shape, 0..255.
-    """
-    apply = u[:, 0::2] < 0.5
-    amount = u[:, 1::2]
-
-    def drawn(i: int, low: float, high: float, neutral: float) -> Tensor:
-        value = torch.where(apply[:, i], low + (high - low) * amount[:, i], neutral)
-        return value.view(-1, 1, 1, 1)
-
-    contrast = drawn(1, *CONTRAST, 1.0)
-    images = (images + drawn(0, -BRIGHTNESS, BRIGHTNESS, 0.0)) * contrast
-    images = shift_colour(images, drawn(2, *SATURATION, 1.0), drawn(3, -HUE, HUE, 0.0))
-    which = torch.where(apply[:, 4], (amount[:, 4] * len(PERMUTATIONS)).long(), 0)
-    order = torch.tensor(PERMUTATIONS, device=images.device)[which]
-    image = torch.arange(len(images), device=images.device)[:, None]
-    return images[image, order].clamp_(0, 255)
-
-
-def shift_colour(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
-    """Scales the saturation and turns the hue as in HSV space, without leaving RGB for long.
-
-    Args:
-        images: `[B, 3, H, W]` RGB of any scale.
-        saturation: `[B, 1, 1, 1]` factor.
-        hue: `[B, 1, 1, 1]` degrees, within +-60.
-
-    Returns:
-        The same shape. The value (largest channel) of each pixel stays.
-    """
-    red, green, blue = images.split(1, dim=1)
-    value = images.amax(1, keepdim=True)
-    chroma = value - images.amin(1, keepdim=True)
-    # The sextant coordinate of HSV: 0 where red is largest, 2 green, 4 blue. Products with 0 and 1
-    # instead of torch.where, which is several times slower on a CPU.
-    is_red = (value == red).float()
-    is_green = (value == green).float() * (1 - is_red)
-    is_blue = 1 - is_red - is_green
-    sextant = is_red * (green - blue)
-    sextant.addcmul_(is_green, blue - red).addcmul_(is_blue, red - green)
-    sextant /= chroma.clamp(min=1e-6)
-    sextant += 2 * is_green + 4 * is_blue + hue / 60
-    sextant += 6 * (sextant < 0).float()
-    # How much of its chroma each channel has is a trapezium over the hue circle.
-    share = torch.cat(
-        (
-            (sextant - 3).abs_().sub_(1),
-            (sextant - 2).abs_().neg_().add_(2),
-            (sextant - 4).abs_().neg_().add_(2),
-        ),
-        dim=1,
-    ).clamp_(0, 1)
-    return share.sub_(1).mul_(chroma * saturation).add_(value)
+    x, y = x * (2 / images.shape[-1]) - 1, y * (2 / images.shape[-2]) - 1
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
+    return F.grid_sample(images.float(), grid, align_corners=False), outside

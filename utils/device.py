@@ -1,10 +1,17 @@
 """Where and in which arithmetic networks run."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from utils.distributed import local_rank, world_size
+
+
+def constant(values: Sequence[object], device: torch.device) -> Tensor:
+    """A small table on a device. Nothing waits, as `torch.tensor(values, device=device)` would."""
+    return torch.tensor(values).to(device, non_blocking=True)
 
 
 class Precision(NamedTuple):

@@ -1,6 +1,4 @@
-"""The batched SSD augmentation against per-image loops, colorsys and hand arithmetic."""
-
-import colorsys
+"""The batched SSD augmentation against per-image loops and hand arithmetic."""
 
 import numpy as np
 import pytest
@@ -11,19 +9,17 @@ from utils import augment as a
 from utils.augment import (
     COLUMNS,
     FILL,
-    PHOTOMETRIC,
     WINDOW,
     augment,
     choose_windows,
-    distort,
     move_into,
     qualifies,
     resample,
     resize,
-    shift_colour,
     uniforms,
 )
 from utils.boxes import Targets, iou
+from utils.photometric import PHOTOMETRIC
 
 PLAIN = 0.9  # a gate of 0.9 is closed: p = 0.5
 
@@ -74,31 +70,6 @@ def test_outside_of_the_image_is_the_mean_and_mirroring_swaps_sides() -> None:
     assert result[0, 0, 10, round(300 * (1 - 0.75 * side))] == 100
     torch.testing.assert_close(result[0, :, 299, 0], torch.tensor(FILL))
     torch.testing.assert_close(result[0, :, 10, 0], torch.tensor(FILL))
-
-
-def test_colour_shift_equals_colorsys() -> None:
-    images = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0)) * 255
-    images[0, :, 0, 0] = 77.0  # grey has no hue
-    factor = torch.tensor([0.6, 0.9]).view(2, 1, 1, 1)
-    for degrees in (-18.0, 0.0, 11.0):
-        result = shift_colour(images, factor, torch.full((2, 1, 1, 1), degrees))
-        for b, y, x in np.ndindex(2, 9, 9):
-            h, s, v = colorsys.rgb_to_hsv(*(images[b, :, y, x] / 255).tolist())
-            expected = colorsys.hsv_to_rgb((h + degrees / 360) % 1, s * factor[b].item(), v)
-            found = result[b, :, y, x] / 255
-            np.testing.assert_allclose(found.numpy(), expected, atol=2e-6)
-
-
-def test_photometric_distortion_by_hand() -> None:
-    images = torch.tensor([100.0, 50.0, 20.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
-    u = torch.full((1, PHOTOMETRIC), PLAIN)
-    assert torch.equal(distort(images, u), images)
-    u[0, 0:4] = torch.tensor([0.0, 0.75, 0.0, 0.25])
-    # Brightness -32 + 64 * 0.75 = +16, then contrast 0.5 + 0.25 = 0.75: (100 + 16) * 0.75 = 87.
-    torch.testing.assert_close(distort(images, u)[0, :, 0, 0], torch.tensor([87.0, 49.5, 27.0]))
-    u = torch.full((1, PHOTOMETRIC), PLAIN)
-    u[0, 8:10] = torch.tensor([0.0, 0.5])  # the fourth of six channel orders: 1, 2, 0
-    torch.testing.assert_close(distort(images, u)[0, :, 0, 0], torch.tensor([50.0, 20.0, 100.0]))
 
 
 def test_every_gate_is_open_half_of_the_time() -> None:
