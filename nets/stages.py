@@ -13,6 +13,7 @@ import torch
 from nets.distillers import DISTILLERS, Distiller
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
+from nets.preflight import preflight
 from nets.priors import DEFAULT_LAYOUT, layout_named
 from nets.saved import describe_network, load_network
 from nets.ssd import SSD300
@@ -20,6 +21,8 @@ from nets.tasks import DetectionTask, DistillTask, check_compatible
 from utils import runs, spec
 from utils.config import DistillConfig, TrainConfig
 from utils.device import choose_device
+from utils.store import Store
+from utils.trainer import Trainer
 from utils.voc import read_classes
 
 
@@ -55,7 +58,14 @@ def train_student(config: DistillConfig) -> Path:
     student = build_network(config, class_names, layout)
     check_compatible(student, teacher, config.match_priors)
     task = distill_task(config, student, teacher)
-    return runs.train(task, config, class_names, describe_network(student, class_names), device)
+
+    def look(trainer: Trainer, validation: Store | None) -> None:
+        preflight(trainer, validation, class_names, warm=bool(config.weights))
+
+    description = describe_network(student, class_names)
+    return runs.train(
+        task, config, class_names, description, device, look if config.preflight else None
+    )
 
 
 def build_network(

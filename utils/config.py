@@ -131,6 +131,7 @@ class DistillConfig(TrainConfig):
     pos_w: float = option(1.0, "weight of the class columns in the soft-target loss")
     reg_m: float = option(0.0, "margin of the teacher bound, in squared encoded units")
     match_priors: bool = option(False, "let student and teacher have different prior sets")
+    preflight: bool = option(True, "look at teacher and loss terms before the first step")
     distill: tuple[str, ...] = option((), "feature-level terms, e.g. 'cwd(tau=1, weight=3)' hint")
 
     presets: ClassVar[dict[str, dict[str, float]]] = {

@@ -23,7 +23,7 @@ __all__ = ["Detected", "Task", "Trainer", "channels_last", "evaluate", "fit", "r
 LAST = "last.pth"
 # Settings that may differ when a run is resumed: they decide where and how, not what is computed.
 FREE = {"data", "classes", "logs", "name", "device", "workers", "cache", "skip_bad", "resume"}
-FREE |= {"val_every", "log_every", "ledger_every", "save_every", "profile", "compile"}
+FREE |= {"val_every", "log_every", "ledger_every", "preflight", "save_every", "profile", "compile"}
 
 
 class RunFiles:

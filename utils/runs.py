@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,12 @@ def train(
     class_names: Sequence[str],
     description: dict[str, Any],
     device: torch.device,
+    look: Callable[[Trainer, Store | None], object] | None = None,
 ) -> Path:
     """Trains `task` on the splits of `config`; returns the path of the run's best.pth.
 
-    With `--profile` it only profiles some steps, and returns the path of the trace.
+    With `--profile` it only profiles some steps, and returns the path of the trace. A new run is
+    shown to `look` before its first step, with its validation images.
 
     Raises:
         FileExistsError: the run's folder holds another run.
@@ -105,6 +107,8 @@ def train(
         return folder / "trace.json"
     if goes_on(config):
         resume(trainer, folder, description)
+    elif look:
+        look(trainer, validation)
     fit(trainer, validation, class_names, description, folder)
     return folder / "best.pth"
 

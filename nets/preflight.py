@@ -1,0 +1,192 @@
+"""A look at a distillation run before it costs a night; some seconds, and nothing changes."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nets.inference import detect
+from nets.outputs import Detections, Targets
+from nets.ssd import SSD300
+from nets.tasks import DistillTask
+from utils import ledger
+from utils.augment import uniforms
+from utils.distributed import largest, share
+from utils.evaluation import channels_last, evaluate
+from utils.evaluator import Evaluator
+from utils.store import Store
+from utils.trainer import Trainer, eagerly
+
+SECONDS = 3.0  # for what a network detects in a sample of the validation images
+FEW, MANY = 8, 128  # images: of a batch on a CPU and the least of a sample; the most of one
+SILENT, LOUD = 0.005, 0.9  # gradient shares that are worth a warning
+
+
+def preflight(
+    trainer: Trainer, validation: Store | None, class_names: Sequence[str], *, warm: bool
+) -> list[str]:
+    """Prints what can be known of a distillation run before its first step.
+
+    That the teacher is frozen and fits; its mAP on a sample of the validation images, beside what
+    its boxes reach with the classes mixed up and, where the student does not start from scratch,
+    beside the student's; the share of each loss term in the gradient of one batch.
+
+    Args:
+        trainer: new; its task is a `DistillTask`.
+        validation: images to look at; without any the teacher's mAP is not measured.
+        class_names: names of the classes 1..K.
+        warm: whether the student has been trained already.
+
+    Returns:
+        The warnings, which are printed, too.
+    """
+    task = trainer.task
+    assert isinstance(task, DistillTask)
+    assert not task.teacher.training
+    assert not any(p.requires_grad for p in task.teacher.parameters())
+    started = time.perf_counter()
+    print(f"preflight: {len(class_names)} classes and {len(task.model.priors)} priors in common")
+    print("preflight: the teacher is frozen and in evaluation mode")
+    warnings = []
+    if validation:
+        warnings += judge_teacher(trainer, task, validation, class_names, warm)
+    shares = one_batch(trainer, task)
+    print(f"preflight: at the start, {ledger.describe(shares)}")
+    warnings += judge_shares(shares, task.weights)
+    for warning in warnings:
+        print(f"preflight: WARNING: {warning}")
+    seconds = time.perf_counter() - started
+    print(f"preflight: {seconds:.1f} s; --no-preflight leaves it out", flush=True)
+    return warnings
+
+
+class MixedUp(Evaluator):
+    """An evaluator that also keeps what the same boxes are worth under other classes."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        super().__init__(class_names)
+        count = len(class_names)
+        shifts = sorted({s % count for s in (1, -1, 2, -2)} - {0})
+        self.moved = {shift: Evaluator(class_names) for shift in shifts}
+
+    def update(self, image_id: str, **values: Any) -> None:
+        """See `Evaluator.update`; label k also counts as k + 1, k - 1 and so on, in a circle."""
+        super().update(image_id, **values)
+        for shift, evaluator in self.moved.items():
+            labels = (values["labels"] - 1 + shift) % len(self.class_names) + 1
+            evaluator.update(image_id, **{**values, "labels": labels})
+
+    def best_move(self) -> tuple[float, int]:
+        """The highest mAP under other classes and by how much these are moved; 0 of one class."""
+        scores = [(e.result("voc07").mean, shift) for shift, e in self.moved.items()]
+        return max(scores, default=(0.0, 0))
+
+
+def judge_teacher(
+    trainer: Trainer, task: DistillTask, validation: Store, names: Sequence[str], warm: bool
+) -> list[str]:
+    """Measures the teacher on a sample; returns what speaks against it."""
+    sample = choose_sample(trainer, task.teacher, validation)
+    evaluator = MixedUp(names)
+    teacher = mean_ap(trainer, task.teacher, sample, evaluator)
+    mixed, moved = evaluator.best_move()
+    text = f"teacher's mAP on {len(sample)} validation images {100 * teacher:.1f} "
+    text += f"(with its classes mixed up {100 * mixed:.1f})"
+    warnings = []
+    if teacher <= mixed:
+        warnings.append(
+            f"the teacher's mAP, {100 * teacher:.1f}, is not above {100 * mixed:.1f}, which its "
+            f"boxes reach with every class moved by {moved}; is it trained, and on this class list?"
+        )
+    if warm:
+        was_training = task.model.training
+        student = mean_ap(trainer, task.model.eval(), sample, Evaluator(names))
+        task.model.train(was_training)
+        text += f", the student's {100 * student:.1f}"
+        if student >= teacher:
+            warnings.append(
+                f"the student's mAP, {100 * student:.1f}, is already at the teacher's, "
+                f"{100 * teacher:.1f}; a better teacher is needed"
+            )
+    print(f"preflight: {text}")
+    return warnings
+
+
+def choose_sample(trainer: Trainer, model: SSD300, validation: Store) -> Store:
+    """As many images, evenly spread over the split, as `model` sees in `SECONDS`."""
+    device = trainer.precision.device
+    images = channels_last(torch.zeros(FEW, 3, 300, 300, device=device))
+    for _ in range(2):  # the first pass warms up
+        started = time.perf_counter()
+        with trainer.precision.autocast():
+            detect(model, images).scores.cpu()
+        seconds = time.perf_counter() - started
+        if seconds > SECONDS:
+            break
+    # The slowest process decides for all.
+    count = -largest(-min(MANY, max(FEW, int(FEW * SECONDS / seconds)), len(validation)))
+    chosen = torch.linspace(0, len(validation) - 1, count).long().tolist()
+    samples = [validation.samples[i] for i in chosen]
+    return Store(samples, device, cache="none", workers=validation.workers)
+
+
+def mean_ap(trainer: Trainer, model: SSD300, sample: Store, evaluator: Evaluator) -> float:
+    """The voc07 mAP of `model`, in the main process; nan in the others and without objects."""
+
+    def predict(images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
+        del targets
+        return {}, detect(model, images)
+
+    evaluate(predict, sample, evaluator, trainer.precision, FEW)
+    return evaluator.result("voc07").mean
+
+
+def one_batch(trainer: Trainer, task: DistillTask) -> dict[str, float]:
+    """The ledger of the first batch that training will see, on a CPU of a few of its images."""
+    indices = share(trainer.epoch_order()[0])
+    if trainer.precision.device.type == "cpu":
+        indices = indices[:FEW]
+    (batch,) = trainer.store.batches([indices])
+    table = uniforms(len(trainer.store), trainer.config.seed, trainer.epoch)
+    images, targets = trainer.shown(batch, table)
+    task.train()
+    with (
+        unchanged_buffers(task),
+        trainer.precision.autocast(),
+        eagerly() if trainer.config.compile else nullcontext(),
+    ):
+        terms = task(channels_last(images), targets, ledger=True)
+    return {name: float(value) for name, value in ledger.split(terms)[1].items()}
+
+
+@contextmanager
+def unchanged_buffers(module: nn.Module) -> Iterator[None]:
+    """Gives the buffers, such as the running statistics of norms, their values back at the end."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
+
+
+def judge_shares(shares: dict[str, float], weights: dict[str, float]) -> list[str]:
+    """Which terms drown the others, and which will hardly be heard."""
+    warnings = []
+    for name, weight in weights.items():
+        value = shares[ledger.SHARE + name]
+        if weight > 0 and value < SILENT:
+            warnings.append(
+                f"{name} has {100 * value:.2g} % of the gradient and will hardly be heard; raise "
+                "its weight or leave it out"
+            )
+        if len(weights) > 1 and value > LOUD:
+            warnings.append(
+                f"{name} has {100 * value:.0f} % of the gradient and drowns the other terms; lower "
+                "its weight"
+            )
+    return warnings

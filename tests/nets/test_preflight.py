@@ -1,0 +1,97 @@
+"""A look before the first step: it warns of what would make distillation pointless, no more."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nets.preflight import MixedUp, judge_shares
+from utils.checkpoint import load_tensors
+
+TINY = "resnet18(width=0.125)"
+
+
+def seen_by(labels: list[int], truth: list[int]) -> MixedUp:
+    """Perfect boxes with these labels in an image of three classes."""
+    evaluator = MixedUp(("a", "b", "c"))
+    boxes = np.array([[10.0 * i, 0, 10 * i + 8, 8] for i in range(len(labels))])
+    evaluator.update(
+        "1",
+        boxes=boxes,
+        scores=np.linspace(0.9, 0.5, len(labels)),
+        labels=np.array(labels),
+        truth_boxes=boxes,
+        truth_labels=np.array(truth),
+        difficult=np.zeros(len(truth)),
+    )
+    return evaluator
+
+
+def test_a_class_list_off_by_one_shows() -> None:
+    evaluator = seen_by(labels=[2, 3, 1], truth=[1, 2, 3])
+    assert evaluator.result("voc07").mean == 0
+    assert evaluator.best_move() == (1.0, 2)  # 2 -> 1, 3 -> 2, 1 -> 3: each moved by -1, or by 2
+
+
+def test_a_good_teacher_is_above_its_mixed_up_classes() -> None:
+    evaluator = seen_by(labels=[1, 2, 3], truth=[1, 2, 3])
+    assert evaluator.result("voc07").mean == pytest.approx(1)
+    assert evaluator.best_move()[0] == 0
+
+
+def test_one_class_cannot_be_mixed_up() -> None:
+    assert MixedUp(("only",)).best_move() == (0.0, 0)
+
+
+def test_shares_worth_a_warning() -> None:
+    weights = {"soft": 0.3, "conf": 0.7, "l2": 0.0}
+    shares = {"soft": 0.001, "conf": 0.999, "l2": 0.0}
+    silent, loud = judge_shares({f"ledger/share/{k}": v for k, v in shares.items()}, weights)
+    assert silent.startswith("soft has 0.1 % of the gradient and will hardly be heard")
+    assert loud.startswith("conf has 100 % of the gradient and drowns the other terms")
+    balanced = {"soft": 0.3, "conf": 0.7, "l2": 0.0}
+    assert judge_shares({f"ledger/share/{k}": v for k, v in balanced.items()}, weights) == []
+    assert judge_shares({"ledger/share/conf": 1.0}, {"conf": 1.0}) == []
+
+
+@pytest.fixture
+def words(drawn: Path, tmp_path: Path, script: Callable[..., int]) -> list[object]:
+    """Flags of train_kd.py with an untrained teacher."""
+    shared = ["--data", drawn, "--train", "VOC2007/train", "--val", "VOC2007/val", "--epochs", 1]
+    shared += ["--classes", drawn / "VOC2007/classes.txt", "--no-pretrained", "--device", "cpu"]
+    shared += ["--batch-size", 4, "--backbone", TINY, "--logs", tmp_path]
+    assert script("train_teacher", *shared, "--lr", 1e-9, "--name", "teacher") == 0
+    return [*shared, "--teacher", tmp_path / "teacher/best.pth"]
+
+
+def test_the_look_changes_nothing(
+    words: list[object],
+    tmp_path: Path,
+    script: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    capsys.readouterr()
+    assert script("train_kd", *words, "--name", "with") == 0
+    shown = capsys.readouterr().out
+    assert "preflight: the teacher is frozen and in evaluation mode" in shown
+    assert "preflight: at the start, gradient shares soft " in shown
+    assert "WARNING: the teacher's mAP" in shown  # it knows nothing
+    assert script("train_kd", *words, "--name", "without", "--no-preflight") == 0
+    assert "preflight" not in capsys.readouterr().out
+    one, two = (load_tensors(tmp_path / name / "last.pth") for name in ("with", "without"))
+    assert one["model"].keys() == two["model"].keys()
+    for name, value in one["model"].items():
+        assert torch.equal(value, two["model"][name]), name
+
+
+def test_a_student_that_is_no_worse_than_its_teacher_is_noticed(
+    words: list[object],
+    tmp_path: Path,
+    script: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights = tmp_path / "teacher/best.pth"
+    assert script("train_kd", *words, "--name", "again", "--weights", weights) == 0
+    assert "a better teacher is needed" in capsys.readouterr().out
