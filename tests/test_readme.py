@@ -35,6 +35,16 @@ def test_make_targets_exist() -> None:
             assert re.search(rf"^{target}:", makefile, re.M)
 
 
+def in_process(script: Callable[..., int]) -> Callable[..., None]:
+    """Stands for `utils.jobs.logged_script`."""
+
+    def run(name: str, *arguments: object, log: Path, environment: object) -> None:
+        del log, environment
+        assert script(name.removesuffix(".py"), *arguments) == 0
+
+    return run
+
+
 def test_commands_run_in_the_order_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Callable[..., int]
 ) -> None:
@@ -46,12 +56,20 @@ def test_commands_run_in_the_order_of_the_page(
     classes = (devkit / "VOC2007/classes.txt").read_text("utf-8")
     (tmp_path / "model_data/voc_classes.txt").write_text(classes, "utf-8")
     monkeypatch.chdir(tmp_path)
+    # The jobs of a tool run in this process, too.
+    monkeypatch.setattr("utils.compare_jobs.logged_script", in_process(script))
     ran = []
     for command in COMMANDS:
         program, name, *arguments = shlex.split(command, comments=True)
         if name == "-m" and arguments[0] == "tools.check_data":
             assert script(*arguments, "--workers", "1") == 0, command
             assert (tmp_path / "logs/data.html").exists()
+        if name == "-m" and arguments[0] == "tools.compare":
+            cut = arguments.index("--")
+            own = [word.replace("--epochs 464", "--epochs 2") for word in arguments[:cut]]
+            shared = [*arguments[cut:], *SMALLER["train_kd.py"]]
+            assert script(*own, "--seeds", "1", *shared) == 0, command
+            assert (tmp_path / "logs/compare/comparison.png").exists()
         if program == "python" and name in SMALLER:
             assert script(name.removesuffix(".py"), *arguments, *SMALLER[name]) == 0, command
             ran.append(name)
