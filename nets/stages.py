@@ -176,17 +176,20 @@ def build_distillers(
 
 
 def check_class_names(
-    teacher: Sequence[str], student: Sequence[str], who: str = "the teacher"
+    teacher: Sequence[str],
+    student: Sequence[str],
+    who: str = "the teacher",
+    where: str = "--classes",
 ) -> None:
-    """Raises ValueError unless both lists are equal, order included; `who` has the first."""
+    """Raises ValueError unless `who`'s list and that in `where` are equal, order included."""
     for i, (theirs, ours) in enumerate(zip(teacher, student, strict=False), start=1):
         if theirs != ours:
             raise ValueError(
-                f"class {i} is {theirs!r} to {who} and {ours!r} in --classes; "
+                f"class {i} is {theirs!r} to {who} and {ours!r} in {where}; "
                 f"use the list that {who} was trained with"
             )
     if len(teacher) != len(student):
         raise ValueError(
-            f"{who} knows {len(teacher)} classes, --classes names {len(student)}; "
+            f"{who} knows {len(teacher)} classes, {where} names {len(student)}; "
             f"use the list that {who} was trained with"
         )
