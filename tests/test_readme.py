@@ -70,9 +70,13 @@ def test_commands_run_in_the_order_of_the_page(
             shared = [*arguments[cut:], *SMALLER["train_kd.py"]]
             assert script(*own, "--seeds", "1", *shared) == 0, command
             assert (tmp_path / "logs/compare/comparison.png").exists()
+        if name == "-m" and arguments[0] == "tools.teacher_report":
+            assert script(*arguments, "--device", "cpu") == 0, command
         if program == "python" and name in SMALLER:
             assert script(name.removesuffix(".py"), *arguments, *SMALLER[name]) == 0, command
             ran.append(name)
     assert len(ran) >= 6
     assert (tmp_path / "logs/student/map.json").exists()
+    written = {path.name for path in (tmp_path / "logs/report").iterdir()}
+    assert written == {"teacher.json", "teacher.md", "teacher.png"}
     assert len(list((tmp_path / "logs/predict").glob("*.jpg"))) == 6
