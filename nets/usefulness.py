@@ -99,7 +99,7 @@ class Comparison:
 
 def size_of(areas: Tensor) -> Tensor:
     """`[N]` square pixels -> `[N]` positions in `SIZES`; below 32^2, below 96^2, and from there."""
-    return torch.bucketize(areas, areas.new_tensor(SIZE_LIMITS), right=True)
+    return torch.bucketize(areas, areas.new_tensor(SIZE_LIMITS))
 
 
 def readings(

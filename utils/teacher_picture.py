@@ -18,12 +18,15 @@ def draw_teacher_report(report: Mapping[str, Any], path: str | Path) -> None:
     """Writes differences by class and size, and the reliability diagram, as one PNG."""
     groups = list(labelled(report))
     names = [name for name, _ in groups]
-    figure = Figure(figsize=(15, max(5.4, 1.6 + 0.3 * len(names))), layout="constrained")
+    height = max(5.4, 1.6 + 0.3 * len(names))
+    figure = Figure(figsize=(15, height), layout="constrained")
     figure.suptitle(
         f"Teacher {report['teacher']['backbone']} less student {report['student']['backbone']}, "
         f"{' '.join(report['split'])} (blue: the teacher is better)"
     )
-    columns = figure.add_gridspec(2, 4, width_ratios=(1, 1, 1, 1.4), height_ratios=(3, 1))
+    # Many classes make it tall; the reliability diagram stays as it is, and below it is nothing.
+    rows = (3.9, 1.5, max(0.01, height - 5.4))
+    columns = figure.add_gridspec(3, 4, width_ratios=(1, 1, 1, 1.4), height_ratios=rows)
     panels = [figure.add_subplot(columns[:, i]) for i in range(3)]
     differences = {
         "AP, points\n(classes and all: voc07; sizes: coco)": [ap_of(g) for _, g in groups],

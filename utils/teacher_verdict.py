@@ -83,8 +83,8 @@ def conclusions(report: Mapping[str, Any]) -> list[str]:
         about_soft_targets(everything, report["thresholds"]["nearly_one_hot"]),
         about_calibration(report["calibration"]),
         *about_groups(report),
-        "While it is trained the student sees what the teacher says about the images trained on, "
-        "which it knows better: look at a training split, too.",
+        "In training the student hears what the teacher says about the images of training, which "
+        "it may know better: look at a training split, too.",
     ]
 
 
