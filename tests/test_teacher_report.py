@@ -10,17 +10,26 @@ from PIL import Image
 
 from nets.saved import describe_network
 from nets.ssd import SSD300
+from tools.teacher_report import pair as pair_of
 from utils.checkpoint import save_checkpoint
 from utils.voc import read_classes
 
 TINY = "resnet18(width=0.125)"
 
 
-def save(path: Path, names: tuple[str, ...], seed: int, layout: str = "paper") -> Path:
+def save(
+    path: Path,
+    names: tuple[str, ...],
+    seed: int,
+    layout: str = "paper",
+    background: float = 0.0,
+) -> Path:
+    """An untrained network with opinions (a fresh one says nearly the same of everything)."""
     torch.manual_seed(seed)
     model = SSD300(TINY, len(names), layout=layout)
-    for head in model.conf:  # opinions: a fresh network says nearly the same of everything
+    for head in model.conf:
         torch.nn.init.normal_(head.bias)
+        head.bias.data.view(-1, len(names) + 1)[:, 0] += background
     save_checkpoint(path, {**describe_network(model, names), "model": model.state_dict()})
     return path
 
@@ -29,7 +38,8 @@ def save(path: Path, names: tuple[str, ...], seed: int, layout: str = "paper") -
 def pair(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("pair")
     names = read_classes(drawn / "VOC2007/classes.txt")
-    return save(folder / "teacher.pth", names, 1), save(folder / "student.pth", names, 2)
+    teacher = save(folder / "teacher.pth", names, 1, background=-20)
+    return teacher, save(folder / "student.pth", names, 2, background=3)
 
 
 def on(drawn: Path, teacher: Path, student: Path, *extra: object) -> list[object]:
@@ -57,6 +67,9 @@ def test_terminal_json_page_and_picture(
         for key in ("objects", "positives"):
             assert sum(group[key] for group in groups.values()) == everything[key]
     assert everything["positives"] >= everything["objects"] > 0
+    # The teacher never calls a positive background, the student nearly always does.
+    assert everything["background"]["teacher"] == 0
+    assert everything["background"]["student"] > 0.5
     star = report["classes"]["star"]
     assert sum(size["positives"] for size in star["sizes"].values()) == star["positives"]
     mined = report["hard_negatives"]["number"]
@@ -73,6 +86,11 @@ def test_terminal_json_page_and_picture(
         assert report["sizes"]["medium"]["ap"]["coco"][side] == expected["coco"]["APm"]
         for name, group in report["classes"].items():
             assert group["ap"]["voc07"][side] == expected["voc07"]["per_class"][name]
+
+
+def test_a_difference_is_what_the_teacher_has_more() -> None:
+    ap = {"teacher": {"coco": {"AP": 0.75}}, "student": {"coco": {"AP": 0.5}}}
+    assert pair_of(ap, "coco", "AP") == {"teacher": 0.75, "student": 0.5, "difference": 0.25}
 
 
 def test_a_network_learns_nothing_from_itself(
