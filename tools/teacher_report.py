@@ -134,9 +134,10 @@ def compare(
     ):
         images, targets = resize(batch.images, batch.sizes, batch.targets)
         images = channels_last(images)
-        said: dict[str, Outputs] = {"teacher": teacher(images), "student": student(images)}
-        for (side, outputs), model in zip(said.items(), (teacher, student), strict=True):
-            found = Detections(*(x.cpu() for x in postprocess(outputs, model.priors)))
+        said: dict[str, Outputs] = {}
+        for side, model in (("teacher", teacher), ("student", student)):
+            said[side] = model(images)
+            found = Detections(*(x.cpu() for x in postprocess(said[side], model.priors)))
             tell(evaluators[side], store, Seen(number, 1.0, {}, batch.indices, found))
         comparison.update(
             said["student"],
