@@ -72,6 +72,11 @@ def test_commands_run_in_the_order_of_the_page(
             assert (tmp_path / "logs/compare/comparison.png").exists()
         if name == "-m" and arguments[0] == "tools.teacher_report":
             assert script(*arguments, "--device", "cpu") == 0, command
+        if name == "-m" and arguments[0] == "tools.tune":
+            training = arguments.index("--")
+            smaller = [*arguments[:training], "--trials", "1", *arguments[training:]]
+            assert script(*smaller, *SMALLER["train_kd.py"]) == 0, command
+            assert (tmp_path / "logs/tune/trials.md").exists()
         if program == "python" and name in SMALLER:
             assert script(name.removesuffix(".py"), *arguments, *SMALLER[name]) == 0, command
             ran.append(name)

@@ -70,9 +70,14 @@ def logged_script(
             check=False,
         ).returncode
     if status:
-        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line.rpartition("\r")[2] for line in reversed(lines) if line.strip()), "")
-        raise ValueError(f"{name} ended with status {status}: {last} (see {log})")
+        raise ValueError(f"{name} ended with status {status}: {last_line(log)} (see {log})")
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something; what a progress bar has overwritten is gone."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    said = (line.rpartition("\r")[2].strip() for line in reversed(lines))
+    return next((line for line in said if line), "")
 
 
 @contextlib.contextmanager
