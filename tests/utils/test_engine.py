@@ -120,6 +120,27 @@ def test_the_ledger_is_written_and_changes_nothing(
     assert "ledger/share/error" not in read_metrics(tmp_path / "0/metrics.jsonl")[0]
 
 
+def test_the_written_total_is_what_is_optimised(
+    store: Store, tmp_path: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(store)
+    optimised: list[float] = []
+    scale = run.scaler.scale
+
+    def recorded(loss: Tensor) -> Tensor:
+        optimised.append(float(loss.detach()))
+        return scale(loss)
+
+    monkeypatch.setattr(run.scaler, "scale", recorded)
+    fit(run, None, names, {"backbone": "toy"}, tmp_path)
+    steps = run.steps_per_epoch
+    for i, row in enumerate(read_metrics(tmp_path / "metrics.jsonl")):
+        mean = sum(optimised[i * steps : (i + 1) * steps]) / steps
+        assert row["train/loss"] == pytest.approx(mean, rel=1e-6)
+        weighted = [value for key, value in row.items() if key.startswith("ledger/weighted/")]
+        assert sum(weighted) == pytest.approx(mean, rel=1e-6)
+
+
 def test_the_order_and_the_augmentation_depend_on_seed_and_epoch_alone(store: Store) -> None:
     first, second = trainer(store), trainer(store)
     first.train_one_epoch()
