@@ -1,6 +1,7 @@
 """The comparison: which runs it makes, that it makes each once, and what it says of them."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,10 +90,22 @@ def test_a_given_teacher_is_not_trained(tmp_path: Path) -> None:
 
 def test_one_claim_at_a_time(tmp_path: Path) -> None:
     with claimed(tmp_path / "job") as first, claimed(tmp_path / "job") as second:
-        assert first
-        assert not second
+        assert first is not None
+        assert second is None
     with claimed(tmp_path / "job") as third:
-        assert third
+        assert third is not None
+
+
+def test_a_claim_holds_for_as_long_as_its_script_runs(tmp_path: Path) -> None:
+    with claimed(tmp_path) as claim:
+        assert claim is not None
+        sleeper = subprocess.Popen(["sleep", "60"], pass_fds=(claim,))
+    with claimed(tmp_path) as other:  # as if whoever claimed it had been killed
+        assert other is None
+    sleeper.kill()
+    sleeper.wait()
+    with claimed(tmp_path) as other:
+        assert other is not None
 
 
 def test_the_command_line_is_cut_at_two_dashes() -> None:
@@ -104,9 +117,12 @@ def test_the_command_line_is_cut_at_two_dashes() -> None:
 
 
 def test_the_log_of_a_failed_job_speaks(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"ended with status 2: .*--weights.* \(see .*log.txt"):
-        logged_script("get_map.py", log=tmp_path / "log.txt")
-    assert (tmp_path / "log.txt").read_text().startswith("$ python get_map.py\n")
+    log = tmp_path / "log.txt"
+    with claimed(tmp_path) as claim:
+        assert claim is not None
+        with pytest.raises(ValueError, match=r"status 2: .*--weights.* \(see .*log.txt"):
+            logged_script("get_map.py", log=log, environment={}, claim=claim)
+    assert log.read_text().startswith("$ python get_map.py\n")
 
 
 @pytest.fixture
@@ -114,8 +130,8 @@ def here(monkeypatch: pytest.MonkeyPatch, script: Callable[..., int]) -> list[st
     """Runs jobs in this process; returns what ran."""
     ran: list[str] = []
 
-    def in_process(name: str, *arguments: object, log: Path, environment: object) -> None:
-        del log, environment
+    def in_process(name: str, *arguments: object, **rest: object) -> None:
+        del rest
         ran.append(name)
         if script(name.removesuffix(".py"), *arguments):
             raise ValueError(f"{name} failed")
@@ -166,8 +182,8 @@ def test_a_failed_run_is_named_and_the_others_are_compared(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fake(name: str, *arguments: object, log: Path, environment: object) -> None:
-        del log, environment
+    def fake(name: str, *arguments: object, **rest: object) -> None:
+        del rest
         words = list(map(str, arguments))
         if name == "train_kd.py" and words[words.index("--seed") + 1] == "1":
             raise ValueError("the loss is not finite")

@@ -38,8 +38,8 @@ def test_make_targets_exist() -> None:
 def in_process(script: Callable[..., int]) -> Callable[..., None]:
     """Stands for `utils.jobs.logged_script`."""
 
-    def run(name: str, *arguments: object, log: Path, environment: object) -> None:
-        del log, environment
+    def run(name: str, *arguments: object, **rest: object) -> None:
+        del rest
         assert script(name.removesuffix(".py"), *arguments) == 0
 
     return run

@@ -21,7 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from utils.cli import parse_arguments, run
-from utils.compare_jobs import Job, environments, finish, make_variants, teacher_job
+from utils.compare_jobs import Job, Variant, environments, finish, make_variants, teacher_job
 from utils.comparison import compare, headline, markdown
 from utils.comparison_plot import draw_comparison
 from utils.config import at_least, option
@@ -70,16 +70,26 @@ def main(arguments: Sequence[str] | None) -> None:
     try:
         failures = work([teacher], config) or work(jobs, config)
     except KeyboardInterrupt as interrupt:
+        report(teacher, variants, jobs, config)
         raise Stopped(signal.SIGINT, "the same command goes on") from interrupt
-    if is_main() and teacher.scores():
-        comparison = compare(teacher, variants, jobs, config.metric)
-        write_json(out / "comparison.json", comparison)
-        text = markdown(comparison)
-        (out / "comparison.md").write_text(text, encoding="utf-8")
-        draw_comparison(comparison, out / "comparison.png")
-        print(f"\n{text}\nwritten: {out}/comparison.json, .md and .png")
+    report(teacher, variants, jobs, config)
     if failures:
         raise ValueError(f"{len(failures)} runs failed; the first: {failures[0]}")
+
+
+def report(
+    teacher: Job, variants: Sequence[Variant], jobs: Sequence[Job], config: CompareConfig
+) -> None:
+    """Writes and prints what the runs that are done say."""
+    if not is_main() or not teacher.scores() or not any(job.scores() for job in jobs):
+        return
+    comparison = compare(teacher, variants, jobs, config.metric)
+    out = Path(config.out)
+    write_json(out / "comparison.json", comparison)
+    text = markdown(comparison)
+    (out / "comparison.md").write_text(text, encoding="utf-8")
+    draw_comparison(comparison, out / "comparison.png")
+    print(f"\n{text}\nwritten: {out}/comparison.json, .md and .png")
 
 
 def work(jobs: Sequence[Job], config: CompareConfig) -> list[str]:

@@ -188,23 +188,25 @@ def finish(job: Job, splits: Sequence[str], environment: dict[str, str]) -> str 
     Raises:
         ValueError: the folder holds a run with other flags.
     """
-    with claimed(job.folder) as mine:
-        if not mine:
+    with claimed(job.folder) as claim:
+        if claim is None:
             return None
         check_same(job, facts := job.facts(splits))
         if job.scores():
             return ""
         write_json(job.folder / FACTS, facts)
-        log = job.folder / "log.txt"
+
+        def run(script: str, *words: str) -> None:
+            log = job.folder / "log.txt"
+            logged_script(script, *words, log=log, environment=environment, claim=claim)
+
         try:
             if job.script:
                 resume = ["--resume"] if any(job.folder.glob("last*.pth")) else []
-                words = [*job.words, *job.place, *resume]
-                logged_script(job.script, *words, log=log, environment=environment)
+                run(job.script, *job.words, *job.place, *resume)
             words = ["--weights", str(job.weights), "--split", *splits]
             words += ["--data", job.config.data, "--device", job.config.device]
-            words += ["--json", str(job.folder / SCORES)]
-            logged_script("get_map.py", *words, log=log, environment=environment)
+            run("get_map.py", *words, "--json", str(job.folder / SCORES))
         except ValueError as error:
             return f"{job.title}, seed {job.seed}: {error}"
     return ""

@@ -44,7 +44,7 @@ def script(name: str, *arguments: object) -> None:
 
 
 def logged_script(
-    name: str, *arguments: object, log: Path, environment: Mapping[str, str] | None = None
+    name: str, *arguments: object, log: Path, environment: Mapping[str, str], claim: int
 ) -> None:
     """Runs a script to its end; what it prints is added to the file `log`.
 
@@ -53,6 +53,7 @@ def logged_script(
         arguments: its flags.
         log: made where missing, with its folder.
         environment: variables to set besides this process's own, those of torchrun left out.
+        claim: what `claimed` gave; it holds for as long as the script runs, whatever happens here.
 
     Raises:
         ValueError: it failed; names its last line and the log.
@@ -66,7 +67,8 @@ def logged_script(
             command(name, *arguments),
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**own, **(environment or {})},
+            env={**own, **environment},
+            pass_fds=(claim,),
             check=False,
         ).returncode
     if status:
@@ -81,17 +83,18 @@ def last_line(log: Path) -> str:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process (or thread) has `folder` to itself; one at a time can.
+def claimed(folder: Path) -> Iterator[int | None]:
+    """A claim on `folder`, which one process (or thread) at a time can have; None: another has it.
 
-    The claim is a lock on a file in it, so it ends with the process, however that ends. On a
-    network file system it holds between machines if that system has locks.
+    The claim is a lock on a file in it, given as the number of that open file. So it ends with the
+    process and with those that were given the number, however they end. On a network file system it
+    holds between machines if that system has locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "claim").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
             return
-        yield True
+        yield file.fileno()
