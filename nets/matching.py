@@ -33,22 +33,21 @@ def match(targets: Targets, priors: Tensor, iou_threshold: float = 0.5) -> Match
             labels.new_zeros(batch, len(priors)), corners.new_zeros(batch, len(priors), 4)
         )
     usable = (labels > 0) & (boxes[..., 2:] > boxes[..., :2]).all(-1) & boxes.isfinite().all(-1)
-    # -1 sorts below every true overlap, so an unusable object is never anybody's best.
-    overlaps = iou(boxes, corners).masked_fill(~usable[..., None], -1.0)  # [B, M, P]
+    boxes = boxes.masked_fill(~usable[..., None], 0)
+    # 0 - 1 sorts below every true overlap, so an unusable object is never anybody's best.
+    overlaps = iou(boxes, corners).sub_((~usable)[..., None].to(boxes.dtype))  # [B, M, P]
     best_overlap, best_object = overlaps.max(dim=1)  # of each prior, [B, P]
 
     # The claims are written with a maximum over object numbers: the later object wins, and unlike
     # an indexed assignment the outcome does not depend on the order of execution.
     number = torch.arange(objects, device=labels.device).expand(batch, -1)
     claims = labels.new_full((batch, len(priors)), -1)
-    claims.scatter_reduce_(
-        1, overlaps.argmax(dim=2), number.where(usable, claims.new_tensor(-1)), "amax"
-    )
+    claims.scatter_reduce_(1, overlaps.argmax(dim=2), number.masked_fill(~usable, -1), "amax")
     claimed = claims >= 0
     chosen = torch.where(claimed, claims, best_object)
     positive = claimed | (best_overlap >= iou_threshold)
 
-    prior_labels = labels.gather(1, chosen).where(positive, labels.new_tensor(0))
+    prior_labels = labels.gather(1, chosen).masked_fill_(~positive, 0)
     # Coordinates first, [4, B, P]: see `utils.boxes.coordinates`.
     columns = torch.stack(coordinates(boxes)).gather(2, chosen.expand(4, -1, -1))
     # Encoding a prior's own box gives zeros: no log(0) from padding can reach a gradient.

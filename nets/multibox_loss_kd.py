@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from nets.multibox_loss import MultiBoxLoss, at_least_float32, log_probabilities, masked_sum
@@ -82,7 +81,7 @@ class MultiBoxLoss_KD(MultiBoxLoss):
         log_p = log_probabilities(student.logits)
         selection = self.select(log_p, matches)
         positive, negative, divisor = selection
-        divergence = self.soft_target(student.logits, teacher.logits.detach())
+        divergence = self.soft_target(student.logits, teacher.logits.detach(), log_p)
         bounded = self.bounded_l2(
             at_least_float32(student.offsets),
             at_least_float32(teacher.offsets.detach()),
@@ -115,14 +114,31 @@ class MultiBoxLoss_KD(MultiBoxLoss):
             "agreement_on_positives": share(same, positive),
         }
 
-    def soft_target(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Weighted divergence of each prior, `[B, P, K + 1]` logits twice -> `[B, P]`."""
-        # Divided after the change to float32: half precision would round what T is to soften.
-        log_s = log_probabilities(at_least_float32(student) / self.temperature)
-        log_t = log_probabilities(at_least_float32(teacher) / self.temperature)
-        columns = log_t.exp() * (log_t - log_s)
-        weighted = self.neg_w * columns[:, 0] + self.pos_w * columns[:, 1:].sum(1)
-        return self.temperature**2 * weighted
+    def soft_target(self, student: Tensor, teacher: Tensor, log_p: Tensor | None = None) -> Tensor:
+        """Weighted divergence of each prior.
+
+        Args:
+            student: `[B, P, K + 1]`, logits.
+            teacher: `[B, P, K + 1]`, logits; no gradient flows to them.
+            log_p: the student's `log_probabilities`, where they are known already.
+
+        Returns:
+            `[B, P]`.
+        """
+        if log_p is None or self.temperature != 1:
+            log_p = self.softened(student)
+        log_t = self.softened(teacher.detach())
+        weights = log_t.new_full((log_t.shape[1], 1), self.pos_w)
+        weights[:1].fill_(self.neg_w)
+        columns = log_t.exp().mul_(weights) * (log_t - log_p)
+        return self.temperature**2 * columns.sum(1)
+
+    def softened(self, logits: Tensor) -> Tensor:
+        """`log_probabilities` at temperature T."""
+        if self.temperature != 1:
+            # After the change to float32: half precision would round what T is to soften.
+            logits = at_least_float32(logits) / self.temperature
+        return log_probabilities(logits)
 
     def bounded_l2(self, student: Tensor, teacher: Tensor, truth: Tensor) -> Tensor:
         """Squared error of each prior's box where the teacher's is not worse, `[B, P, 4]` thrice ->
@@ -130,7 +146,7 @@ class MultiBoxLoss_KD(MultiBoxLoss):
         """
         error_s = (student - truth).square().sum(-1)
         error_t = (teacher - truth).square().sum(-1)
-        return error_s.where(error_s + self.reg_m > error_t, torch.zeros_like(error_s))
+        return error_s.masked_fill(~(error_s + self.reg_m > error_t), 0.0)
 
 
 def share(which: Tensor, of: Tensor) -> Tensor:
