@@ -1,15 +1,19 @@
 """Peak memory of a training step, ours and torchvision's, each in a process of its own."""
 
-import resource
+import ctypes
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from benchmarks import scenes
 from benchmarks.timing import Row
+from nets.multibox_loss import MultiBoxLoss
+from nets.ssd import SSD300
+from nets.tasks import DetectionTask
 
 BATCH = 4
 
@@ -34,30 +38,43 @@ def memory_rows() -> Iterator[Row]:
 
 
 def step(which: str) -> None:
-    """One training step, forward and backward."""
+    """One training step, forward and backward, after one that pages code in."""
     images = torch.rand(BATCH, 3, 300, 300)
     targets = scenes.random_targets(BATCH)
+    model: nn.Module
     if which == "ours":
-        from nets.multibox_loss import MultiBoxLoss
-        from nets.ssd import SSD300
-        from nets.tasks import DetectionTask
+        images *= 255  # torchvision takes 0..1
+        model = DetectionTask(SSD300("vgg16"), MultiBoxLoss(), {"conf": 1, "loc": 1}).train()
 
-        task = DetectionTask(SSD300("vgg16"), MultiBoxLoss(), {"conf": 1, "loc": 1}).train()
-        print_peak(lambda: task(images * 255, targets)["loss"].backward())
+        def work() -> None:
+            model(images, targets)["loss"].backward()
     else:
         model = scenes.torchvision_ssd().train()
         listed = [
             {"boxes": boxes * 300, "labels": labels} for boxes, labels in zip(*targets, strict=True)
         ]
-        print_peak(lambda: sum(model(list(images), listed).values()).backward())
 
+        def work() -> None:
+            sum(model(list(images), listed).values()).backward()
 
-def print_peak(work: Callable[[], object]) -> None:
-    """Prints by how many MiB the process grew at most; Linux only."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    before = pages * resource.getpagesize() / 2**20
     work()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before)
+    model.zero_grad(set_to_none=True)
+    print(growth(work))
+
+
+def growth(work: Callable[[], object]) -> float:
+    """By how many MiB the process grows at most; Linux with glibc only."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # or memory that was freed would count as held before
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak
+    before = status("VmRSS")
+    work()
+    return status("VmHWM") - before
+
+
+def status(field: str) -> float:
+    """A field of /proc/self/status in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 if __name__ == "__main__":

@@ -80,5 +80,5 @@ class VGG16(Backbone):
         conv4_3 = self.l2norm(x)
         for layer in self.features[self.conv4_end :]:
             x = layer(x)
-        fc6 = F.relu(self.fc6(self.pool5(x)))
-        return conv4_3, F.relu(self.fc7(fc6))
+        fc6 = F.relu(self.fc6(self.pool5(x)), inplace=True)
+        return conv4_3, F.relu(self.fc7(fc6), inplace=True)
