@@ -19,7 +19,7 @@ lint: $(VENV)/dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/dev
+bench: $(VENV)/bench
 	$(RUN) -m benchmarks.run
 
 clean:
@@ -32,6 +32,10 @@ $(VENV)/bin/python:
 $(VENV)/runtime: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/pip install --quiet -e .
 	touch $@
+
+$(VENV)/bench: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/pip install --quiet -e '.[bench]'
+	touch $@ $(VENV)/runtime
 
 $(VENV)/dev: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/pip install --quiet -e '.[dev,tensorboard]'

@@ -34,7 +34,7 @@ def image(rng: np.random.Generator) -> tuple[Numbers, Numbers, Numbers, Numbers,
 
 
 def ap_rows() -> Iterator[Row]:
-    """Ours beside faster-coco-eval; tables in, numbers out."""
+    """Ours beside faster-coco-eval and pycocotools; tables in, numbers out."""
     rng = np.random.default_rng(0)
     images = [image(rng) for _ in range(IMAGES)]
 
@@ -62,14 +62,16 @@ def ap_rows() -> Iterator[Row]:
     def coco() -> None:
         next(ready).coco_summary()
 
-    module = "faster_coco_eval"  # pycocotools needs minutes for this
-    if find_spec(module) is None:
-        print(f"{module} is not installed; the rows of AP are left out")
-        return
-    other = coco_evaluation(module, "COCOeval_faster", images)
+    for module in ("faster_coco_eval", "pycocotools"):
+        if find_spec(module) is None:
+            print(f"{module} is not installed (pip install -e '.[bench]'); its rows are left out")
+            return
+    other = coco_evaluation("faster_coco_eval", "COCOeval_faster", images)
     name = "faster-coco-eval (COCO, 12 numbers)"
     yield compare("AP: voc07 + voc10", voc, name, other, "<= 2 s", repeats=3)
     yield compare("AP: COCO, 12 numbers", coco, name, other, ">= 1x", repeats=3)
+    slow = coco_evaluation("pycocotools", "COCOeval", images)
+    yield compare("AP: COCO, 12 numbers", coco, "pycocotools", slow, ">= 1x", repeats=1, warm_ups=0)
 
 
 def coco_evaluation(module: str, class_name: str, images: list[tuple[Numbers, ...]]) -> Any:

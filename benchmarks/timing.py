@@ -36,19 +36,20 @@ def compare(
     other: Callable[[], object],
     reach: str,
     repeats: int = 9,
+    warm_ups: int = 1,
 ) -> Row:
-    """Runs both in turn, after one warm-up each, and takes the medians in milliseconds.
+    """Runs both in turn, after the warm-ups, and takes the medians in milliseconds.
 
     On a GPU the clock stops when the device is done.
     """
     times: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(repeats + 1):
+    for repeat in range(repeats + warm_ups):
         for work_of, milliseconds in zip((ours, other), times, strict=True):
             synchronize()
             started = time.perf_counter()
             work_of()
             synchronize()
-            if repeat:
+            if repeat >= warm_ups:
                 milliseconds.append(1000 * (time.perf_counter() - started))
     return Row(work, other_name, *map(statistics.median, times), reach)
 

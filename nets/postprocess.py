@@ -40,11 +40,10 @@ def postprocess(
     Source: Liu et al., ECCV 2016, sec. 3.5 "Inference time": 0.01, 0.45 and 200; candidates 400 as
     in the authors' Caffe code.
     """
-    # A group is a class of an image: [B, K + 1, P] -> [B * K, P], without background.
-    by_group = log_probabilities(outputs.logits)[:, 1:].exp().flatten(0, 1)
-    batch, classes = len(outputs.logits), outputs.logits.shape[-1] - 1
-    group, prior = (by_group > score_threshold).nonzero(as_tuple=True)
-    scores = by_group[group, prior]
+    everything = log_probabilities(outputs.logits).exp().transpose(1, 2)[..., 1:]
+    batch, _, classes = everything.shape
+    image, prior, column = (everything > score_threshold).nonzero(as_tuple=True)
+    scores, group = everything[image, prior, column], image * classes + column
     best = best_of_each(group, scores, batch * classes, per_class)
     group, prior, scores = group[best], prior[best], scores[best]
     image, label = group // classes, group % classes + 1
@@ -103,10 +102,14 @@ def suppress(
         kept = [suppress_dense(part, iou_threshold) for part in padded.split(DENSE_GROUPS)]
         return torch.cat(kept)[inverse, place] if kept else alive
     # On a CPU a loop over slices beats every batched form: most pairs need not be looked at.
-    ends = torch.bincount(group, minlength=groups).cumsum(0).tolist()
-    for start, end in zip([0, *ends], ends, strict=False):
-        if end > start:
-            alive[start + nms(boxes[start:end], scores[start:end], iou_threshold)] = True
+    counts = group.unique_consecutive(return_counts=True)[1]
+    parts = zip(*(x.split(counts.tolist()) for x in (boxes, scores)), strict=True)
+    survivors = [nms(*part, iou_threshold) for part in parts]
+    starts = (counts.cumsum(0) - counts).tolist()
+    for start, places in zip(starts, survivors, strict=True):
+        places += start
+    if survivors:
+        alive[torch.cat(survivors)] = True
     return alive
 
 

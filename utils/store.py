@@ -4,6 +4,7 @@ Every image is decoded to uint8, shrunk only if it is larger than the store's sq
 augmented here: the same batches come from every kind of store.
 """
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from utils.boxes import Targets
 from utils.images import fitted_size, load_padded
+from utils.memory import available_memory
 from utils.voc import Sample
 
 CACHES = ("auto", "device", "ram", "none")
@@ -163,24 +165,19 @@ def choose_cache(cache: str, needed: int, device: torch.device) -> tuple[str, st
         raise ValueError(f"unknown cache {cache!r}; choose one of {', '.join(CACHES)}")
     if cache != "auto":
         return cache, f"images: {cache} (as asked), {needed / 2**30:.2f} GiB"
-    free = {"ram": available_memory()}
+    # Each process of this machine keeps a copy: in the one RAM, but each on a GPU of its own.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    note = f" for each of {processes} processes" if processes > 1 else ""
+    free = {"ram": available_memory() // processes}
     if device.type == "cuda":
         free = {"device": torch.cuda.mem_get_info(device)[0], **free}
     for place, memory in free.items():
         if needed <= memory / 2:
             return place, (
-                f"images: {place}, {needed / 2**30:.2f} GiB of {memory / 2**30:.1f} GiB free"
+                f"images: {place}, {needed / 2**30:.2f} GiB of {memory / 2**30:.1f} GiB free{note}"
             )
+    most = max(free.values()) / 2**30
     return "none", (
-        f"images: streamed, since {needed / 2**30:.2f} GiB is over half of the free memory"
+        f"images: streamed, since {needed / 2**30:.2f} GiB is over half of the free memory, "
+        f"{most:.1f} GiB{note}"
     )
-
-
-def available_memory() -> int:
-    """Bytes of memory that a process can still take; 0 where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in fields else 0

@@ -8,7 +8,7 @@ import torch
 
 from utils import store as module
 from utils.images import load_padded
-from utils.store import Batch, Store, available_memory, choose_cache
+from utils.store import Batch, Store, choose_cache
 from utils.voc import Sample, read_classes, read_split
 
 CPU = torch.device("cpu")
@@ -107,7 +107,15 @@ def test_the_cache_is_chosen_by_free_memory(monkeypatch: pytest.MonkeyPatch) -> 
     assert choose_cache("ram", 10**12, CPU)[0] == "ram"
     with pytest.raises(ValueError, match="unknown cache 'disk'; choose one of auto"):
         choose_cache("disk", 1, CPU)
-    assert available_memory() > 0
+
+
+def test_processes_share_the_memory_of_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "available_memory", lambda: 4000)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert choose_cache("auto", 500, CPU)[0] == "ram"
+    place, reason = choose_cache("auto", 501, CPU)
+    assert place == "none"
+    assert "for each of 4 processes" in reason
 
 
 def test_a_consumer_that_stops_leaves_no_thread_behind(samples: list[Sample]) -> None:
