@@ -1,0 +1,104 @@
+"""A distillation step, and the evaluation of a split, over what they cannot do without."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import scenes
+from benchmarks.timing import Row, compare
+from nets.multibox_loss import MultiBoxLoss
+from nets.multibox_loss_kd import MultiBoxLoss_KD
+from nets.outputs import Outputs, Targets
+from nets.postprocess import postprocess
+from nets.ssd import SSD300
+from nets.tasks import DetectionTask, DistillTask
+from utils.augment import resize
+from utils.device import Precision
+from utils.engine import channels_last, evaluate
+from utils.evaluator import Evaluator
+from utils.store import Store
+
+# Candidates (scores above 0.01) of an image that a trained detector has; see `calibrate`.
+CANDIDATES = 1000
+
+
+def steps() -> Iterator[Row]:
+    """A distillation step over what it cannot do without."""
+    teacher = SSD300("resnet34").to(memory_format=torch.channels_last)
+    student = SSD300("mobilenetv2").to(memory_format=torch.channels_last)
+    alone = DetectionTask(student, MultiBoxLoss(), {"conf": 1, "loc": 1})
+    weights = {"soft": 0.3, "conf": 0.7, "l2": 0.5, "loc": 1.0}
+    distilled = DistillTask(student, teacher, MultiBoxLoss_KD(), weights)
+    images = channels_last(torch.rand(8, 3, 300, 300) * 255)
+    targets = scenes.random_targets(8)
+
+    def step(task: nn.Module) -> None:
+        task.zero_grad()
+        task(images, targets)["loss"].backward()
+
+    def floor() -> None:
+        step(alone)
+        with torch.no_grad():
+            teacher(images)
+
+    yield compare(
+        "distillation step, resnet34 -> mobilenetv2 (8)",
+        lambda: step(distilled),
+        "student's step + teacher's forward",
+        floor,
+        "time <= 1.05x",
+        repeats=5,
+    )
+
+
+def evaluation(folder: Path) -> Iterator[Row]:
+    """A split whose images give as many candidates as those of a trained detector."""
+    model = SSD300("mobilenetv2").to(memory_format=torch.channels_last).eval()
+    store = Store(scenes.drawn_samples(folder, 32), torch.device("cpu"), cache="ram")
+    batches = [
+        channels_last(resize(b.images, b.sizes, b.targets)[0])
+        for b in store.batches(torch.arange(len(store)).split(8))
+    ]
+    background = calibrate(model, batches[0])
+
+    def predict(shown: Tensor, objects: Targets) -> object:
+        del objects
+        outputs = model(shown)
+        outputs.logits[..., 0] += background
+        return {}, postprocess(outputs, model.priors)
+
+    def whole_split() -> None:
+        evaluate(predict, store, Evaluator(scenes.NAMES), Precision(torch.device("cpu")), 8)
+
+    def forward_alone() -> None:
+        with torch.inference_mode():
+            for images in batches:
+                model(images)
+
+    yield compare(
+        f"evaluation, mobilenetv2 (32, {CANDIDATES} candidates each)",
+        whole_split,
+        "network's forward alone",
+        forward_alone,
+        "time <= 1.15x",
+        repeats=5,
+    )
+
+
+@torch.inference_mode()
+def calibrate(model: SSD300, images: Tensor) -> float:
+    """What to add to the background's logits so that `CANDIDATES` scores of an image stay.
+
+    An untrained network calls everything everything: all 8732 x 20 scores would be candidates.
+    """
+    outputs: Outputs = model(images)
+    low, high = 0.0, 50.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        logits = outputs.logits.clone()
+        logits[..., 0] += middle
+        many = (logits.softmax(-1)[..., 1:] > 0.01).sum() > CANDIDATES * len(images)
+        low, high = (middle, high) if many else (low, middle)
+    return high
