@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from nets.multibox_loss import MultiBoxLoss, at_least_float32, log_probabilities, masked_sum
