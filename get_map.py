@@ -17,11 +17,12 @@ from nets.saved import load_network
 from nets.stages import check_class_names
 from utils.cli import parse_arguments, run
 from utils.config import MapConfig
-from utils.device import Precision, choose_device
+from utils.device import Precision, choose_device, memory_for
 from utils.distributed import is_main
 from utils.draw import draw_precision_recall
 from utils.engine import evaluate
 from utils.evaluator import Evaluator
+from utils.files import check_file, check_folder, whole
 from utils.report import average_precision, cost, table, write_json
 from utils.result_files import load_detections, result_ids, save_detections
 from utils.runs import open_store, read_samples
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None) -> None:
     Of several processes the main one receives what all have detected, and goes on alone.
     """
     config = parse_arguments(MapConfig, arguments)
+    check_outputs(config)
     evaluator, facts = from_files(config) if config.detections else from_network(config)
     if not is_main():
         return
@@ -43,11 +45,22 @@ def main(arguments: Sequence[str] | None) -> None:
         write_json(config.json, report)
     if config.plots:
         Path(config.plots).mkdir(parents=True, exist_ok=True)
-        draw_precision_recall(evaluator, Path(config.plots) / "precision_recall.png")
+        with whole(Path(config.plots) / "precision_recall.png") as unfinished:
+            draw_precision_recall(evaluator, unfinished)
     if config.save_detections:
         names = result_ids(list(evaluator.detections))
         found = {names[image_id]: values for image_id, values in evaluator.detections.items()}
         save_detections(config.save_detections, evaluator.class_names, found)
+
+
+def check_outputs(config: MapConfig) -> None:
+    """Raises ValueError, before the work, where its result cannot be written."""
+    if config.json:
+        check_file(config.json, "--json", inputs=(config.weights, config.classes))
+    if config.plots:
+        check_folder(config.plots, "--plots")
+    if config.save_detections:
+        check_folder(config.save_detections, "--save-detections")
 
 
 def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
@@ -65,7 +78,8 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
         del targets
         return {}, detect(model, images)
 
-    speed = evaluate(predict, store, evaluator, Precision(device), config.batch_size)
+    with memory_for(config.batch_size):
+        speed = evaluate(predict, store, evaluator, Precision(device), config.batch_size)
     print(f"{speed['images_per_second']:.1f} images/s (network and post-processing)")
     facts = {"weights": config.weights, "backbone": model.spec, "images": len(store)}
     return evaluator, {**facts, **speed, **cost(model)}

@@ -13,8 +13,9 @@ from nets.inference import detect_images
 from nets.saved import load_network
 from utils.cli import parse_arguments, run
 from utils.config import PredictConfig
-from utils.device import choose_device
+from utils.device import choose_device, memory_for
 from utils.draw import draw_boxes
+from utils.files import check_folder
 from utils.media import Frame, ImageWriter, VideoWriter, open_source
 from utils.report import write_json
 
@@ -22,6 +23,7 @@ from utils.report import write_json
 def main(arguments: Sequence[str] | None) -> None:
     """Checkpoint + source -> drawn result, JSON, frames per second."""
     config = parse_arguments(PredictConfig, arguments)
+    check_folder(config.out, "--out")
     model, class_names = load_network(config.weights, choose_device(config.device))
     source = open_source(config.source, skip_bad=config.skip_bad)
     out = Path(config.out)
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None) -> None:
     seconds = 0.0
     writer = VideoWriter(out, source) if source.video else ImageWriter(out)
     try:
-        with writer:
+        with writer, memory_for(config.batch_size):
             for batch in batched(frames, config.batch_size):
                 started = time.perf_counter()
                 detections = detect_images(model, [frame.image for frame in batch], config.score)

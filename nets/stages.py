@@ -86,7 +86,7 @@ def build_network(
         )
     model, names = load_network(config.weights, class_names=class_names)
     check_class_names(names, class_names, "--weights")
-    if config.backbone not in (type(config).backbone, model.spec):
+    if config.backbone not in ("", model.spec):
         raise ValueError(
             f"--backbone is {config.backbone}, the network in {config.weights} is {model.spec}; "
             "leave out one of the two"
@@ -142,7 +142,7 @@ def train_teacher(config: DistillConfig) -> Path:
         teacher_config = dataclasses.replace(teacher_config, resume=False)
     print(f"stage 1: teacher {config.teacher_backbone} -> {Path(config.logs) / name}")
     best = train_detector(teacher_config)
-    print(f"stage 2: student {config.backbone} under {best}")
+    print(f"stage 2: student {config.backbone or config.weights} under {best}")
     return best
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from nets.priors import DEFAULT_LAYOUT, LAYOUTS, prior_boxes
 from utils.cli import parse_arguments, run
-from utils.config import TrainConfig, at_least, option
+from utils.config import TrainConfig, at_least, flag, option
 from utils.data_examine import examine_split
 from utils.data_faults import KINDS, Entry, Fault, compare_sides
 from utils.data_pictures import worst_cases
@@ -29,6 +29,7 @@ from utils.data_statistics import (
     shapes,
     split_facts,
 )
+from utils.files import check_file
 from utils.report import write_json
 from utils.voc import read_classes
 
@@ -62,6 +63,9 @@ class CheckConfig:
 def main(arguments: Sequence[str] | None) -> None:
     """Examines, reports, and exits with status 1 where training would fail."""
     config = parse_arguments(CheckConfig, arguments)
+    for name in ("json", "html"):
+        if path := getattr(config, name):
+            check_file(path, flag(name), inputs=(config.classes,))
     class_names = read_classes(config.classes)
     splits: dict[str, list[Entry]] = {}
     faults: list[Fault] = []

@@ -14,11 +14,14 @@ from typing import Any
 
 from PIL import Image
 
+from nets.backbones import BACKBONES
 from nets.inference import detect_images
 from nets.saved import load_network
+from utils import spec
 from utils.cli import parse_arguments, run
-from utils.config import at_least, option
+from utils.config import TrainConfig, at_least, option
 from utils.draw import draw_boxes, side_by_side
+from utils.files import check_folder
 from utils.images import read_image
 from utils.jobs import script
 from utils.shapes import make_shapes
@@ -46,6 +49,10 @@ class DemoConfig:
     def __post_init__(self) -> None:
         """Refuses sizes that cannot work."""
         at_least(self, 1, "train", "test", "teacher_epochs", "student_epochs")
+        TrainConfig(seed=self.seed)
+        for text in (self.teacher, self.student):
+            if spec.parse(text)[0] not in BACKBONES:
+                raise ValueError(f"unknown backbone {text!r}; choose one of {', '.join(BACKBONES)}")
 
 
 def main(arguments: Sequence[str] | None) -> None:
@@ -88,7 +95,9 @@ def empty_folder(out: Path) -> Path:
 
     Raises:
         FileExistsError: it holds something else.
+        ValueError: it cannot be written to.
     """
+    check_folder(out, "--out")
     marker = out / MARKER
     if out.exists() and any(out.iterdir()) and not marker.exists():
         raise FileExistsError(f"{out} holds files that no demonstration made; pass another --out")

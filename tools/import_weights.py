@@ -12,6 +12,7 @@ from nets.saved import default_names, describe_network, foreign_network
 from utils.checkpoint import is_ours, load_tensors, save_checkpoint
 from utils.cli import Parser, run
 from utils.convert import PROJECTS, convert
+from utils.files import check_folder
 from utils.voc import read_classes
 
 
@@ -49,6 +50,7 @@ def import_weights(
     """
     if Path(destination).exists():
         raise FileExistsError(f"{destination} exists; choose another name")
+    check_folder(Path(destination).parent, "DST in")
     content = load_tensors(source)
     if is_ours(content):
         raise ValueError(f"{source}: is a checkpoint of this program already")

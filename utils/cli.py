@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import signal
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import torch
 
 from utils.config import flag
 from utils.distributed import is_main, processes
+from utils.files import described
 from utils.interrupts import Stopped
 
 T = TypeVar("T")
@@ -23,7 +25,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints one line, in one process, and exits with status 2."""
-        self.exit(2, f"{self.prog}: {message} (see --help)\n" if is_main() else None)
+        line = " ".join(f"{self.prog}: {message} (see --help)".split())
+        self.exit(2, f"{line}\n" if is_main() else None)
 
 
 def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> T:
@@ -68,26 +71,40 @@ def run(
     """Runs a script; input that it refuses ends it with one line and exit status 2.
 
     So does a signal, with the status that is usual for it, once training has saved itself. Under
-    torchrun the script runs in every process, see `utils.distributed.processes`.
+    torchrun the script runs in every process, see `utils.distributed.processes`. A reader that has
+    enough of the output (`| head`) ends it, too, silently.
 
     With TRACEBACK=1 in the environment the traceback is shown, too.
     """
-    program = Path(sys.argv[0]).name
     try:
         with processes():
             main(arguments)
+            sys.stdout.flush()
     except Stopped as stopped:
-        print(f"{program}: {stopped}", file=sys.stderr)
-        sys.exit(stopped.status)
-    except torch.OutOfMemoryError as error:
+        end(str(stopped), stopped.status)
+    except KeyboardInterrupt:
+        end("stopped by SIGINT", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains, too
+        sys.exit(128 + signal.SIGPIPE)
+    except (ValueError, OSError, FloatingPointError, MemoryError, torch.OutOfMemoryError) as error:
         if os.environ.get("TRACEBACK"):
             raise
-        first = str(error).partition(". ")[0]
-        print(f"{program}: {first}; lower --batch-size, or pass --cache ram", file=sys.stderr)
-        sys.exit(2)
-    except (ValueError, OSError, FloatingPointError) as error:
-        if os.environ.get("TRACEBACK"):
-            raise
-        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        end(complaint(error), 2)
     sys.exit(0)
+
+
+def complaint(error: Exception) -> str:
+    """What an error says, with a remedy where it has none itself."""
+    if isinstance(error, OSError):
+        return described(error)
+    if isinstance(error, torch.OutOfMemoryError):  # outside of `utils.device.memory_for`
+        first = str(error).partition(". ")[0]
+        return f"{first}; free the GPU, lower --batch-size, or pass --cache ram or --device cpu"
+    return str(error) or f"{type(error).__name__}; set TRACEBACK=1 to see where"
+
+
+def end(message: str, status: int) -> NoReturn:
+    """Ends this process with one line."""
+    print(" ".join(f"{Path(sys.argv[0]).name}: {message}".split()), file=sys.stderr)
+    sys.exit(status)

@@ -4,11 +4,13 @@ utils/cli.py makes command lines of the fields; a run stores its settings in its
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+# No setting is meant to be larger, and torch's integers and float32 hold it and its square.
+LARGEST = 1e9
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:  # noqa: A002
@@ -43,7 +45,9 @@ class TrainConfig(DataConfig):
         ("VOC2007/trainval", "VOC2012/trainval"), "splits to train on, as YEAR/SPLIT"
     )
     val: tuple[str, ...] = option(("VOC2007/test",), "splits to validate on; none: no validation")
-    backbone: str = option("vgg16", "spec, e.g. resnet34 or 'mobilenetv2(width=0.35)'")
+    backbone: str = option(
+        "", "spec, e.g. resnet34 or 'mobilenetv2(width=0.35)'; without: vgg16, or that of --weights"
+    )
     pretrained: bool = option(True, "start the backbone from ImageNet weights")
     weights: str = option("", "start from this checkpoint, ours or another project's")
     name: str = option("ssd300", "the run's folder under --logs")
@@ -87,9 +91,13 @@ class TrainConfig(DataConfig):
     conf_weight: float = option(1.0, "factor of the confidence loss")
     loc_weight: float = option(1.0, "factor of the localisation loss")
 
+    usual_backbone: ClassVar[str] = "vgg16"
+
     def __post_init__(self) -> None:
         """Refuses values that no run can work with."""
         super().__post_init__()
+        if not self.backbone and not self.weights:
+            object.__setattr__(self, "backbone", self.usual_backbone)  # frozen is for later
         at_least(self, 1, "epochs", "log_every")
         at_least(self, 0, "freeze_epochs", "warmup", "val_every", "clip_norm", "weight_decay")
         at_least(self, 0, "save_every", "ledger_every")
@@ -115,7 +123,9 @@ class DistillConfig(TrainConfig):
     """Training of a student under a teacher."""
 
     name: str = option("student", "the run's folder under --logs")
-    backbone: str = option("mobilenetv2", "the student's spec, e.g. resnet18")
+    backbone: str = option(
+        "", "the student's spec, e.g. resnet18; without: mobilenetv2, or that of --weights"
+    )
     teacher: str = option("", "the teacher's checkpoint; without one the teacher is trained first")
     teacher_backbone: str = option("vgg16", "spec of a teacher that is trained first")
     teacher_epochs: int = option(0, "epochs of a teacher that is trained first; 0: as --epochs")
@@ -134,6 +144,7 @@ class DistillConfig(TrainConfig):
     preflight: bool = option(True, "look at teacher and loss terms before the first step")
     distill: tuple[str, ...] = option((), "feature-level terms, e.g. 'cwd(tau=1, weight=3)' hint")
 
+    usual_backbone: ClassVar[str] = "mobilenetv2"
     presets: ClassVar[dict[str, dict[str, float]]] = {
         "tutorial": {
             "soft_weight": 0.3,
@@ -158,6 +169,7 @@ class DistillConfig(TrainConfig):
         if self.profile and not self.teacher:
             raise ValueError("--profile needs --teacher: a profiled stage 1 trains no teacher")
         at_least(self, 0, "soft_weight", "l2_weight", "neg_w", "pos_w", "teacher_epochs")
+        at_least(self, -LARGEST, "reg_m")
         above(self, 0, "temperature")
 
 
@@ -212,14 +224,18 @@ def flag(name: str) -> str:
 
 
 def at_least(config: Any, low: float, *names: str) -> None:
-    """Raises ValueError for a field that is below `low` or not finite."""
+    """Raises ValueError for a field that is below `low`, or above all that can be meant."""
     for name in names:
-        if not low <= getattr(config, name) < math.inf:
-            raise ValueError(f"{flag(name)} must be at least {low}, not {getattr(config, name)}")
+        value = getattr(config, name)
+        if not low <= value <= LARGEST:
+            limit = f"at most {LARGEST:g}" if value > LARGEST else f"at least {low}"
+            raise ValueError(f"{flag(name)} must be {limit}, not {value}")
 
 
 def above(config: Any, low: float, *names: str) -> None:
-    """Raises ValueError for a field that is not above `low` or not finite."""
+    """Raises ValueError for a field that is not above `low`, or above all that can be meant."""
     for name in names:
-        if not low < getattr(config, name) < math.inf:
-            raise ValueError(f"{flag(name)} must be above {low}, not {getattr(config, name)}")
+        value = getattr(config, name)
+        if not low < value <= LARGEST:
+            limit = f"at most {LARGEST:g}" if value > LARGEST else f"above {low}"
+            raise ValueError(f"{flag(name)} must be {limit}, not {value}")

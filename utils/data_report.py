@@ -11,6 +11,7 @@ from PIL import Image
 
 from utils.data_faults import KINDS
 from utils.data_pictures import Figure
+from utils.files import write_whole
 
 EXAMPLES = 20
 
@@ -58,11 +59,7 @@ figcaption b { color: var(--ink); }
 
 def write_page(path: str | Path, report: Mapping[str, Any], figures: Sequence[Figure]) -> None:
     """Writes the page, whole or not at all; `report` is what tools.check_data writes as JSON."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page(report, figures), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, page(report, figures))
 
 
 def page(report: Mapping[str, Any], figures: Sequence[Figure]) -> str:

@@ -1,6 +1,7 @@
 """Where and in which arithmetic networks run."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -44,6 +45,22 @@ def choose_device(name: str) -> torch.device:
         torch.cuda.set_device(local_rank())  # where collectives and kernels look by default
         return torch.device("cuda", local_rank())
     return torch.device(name)
+
+
+@contextlib.contextmanager
+def memory_for(batch_size: int) -> Iterator[None]:
+    """Within, running out of memory is a MemoryError that names the batch and what to try."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's two are RuntimeErrors
+        cpu = "DefaultCPUAllocator" in str(error)
+        if not (cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)):
+            raise
+        what = "the machine's memory" if cpu else str(error).partition(". ")[0] or "memory"
+        raise MemoryError(
+            f"--batch-size {batch_size} is too large for {what}; lower it, or pass --cache ram "
+            "where images are kept on a GPU, --amp bf16, or a smaller --backbone"
+        ) from error
 
 
 def choose_precision(device: torch.device, amp: str) -> Precision:

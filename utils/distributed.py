@@ -48,8 +48,22 @@ def processes() -> Iterator[None]:
             sys.stderr.flush()
             # A normal exit may wait for collectives in which a process that is gone takes part.
             os._exit(1)
+        if tells_of_another(error):
+            raise ConnectionError(
+                "another process of this run has ended without a word, perhaps killed by the "
+                "system for lack of memory; the same command with --resume goes on from the last "
+                "save"
+            ) from error
         raise
     dist.destroy_process_group()
+
+
+def tells_of_another(error: BaseException) -> bool:
+    """Whether an error only says that another process does not answer any more."""
+    if not isinstance(error, RuntimeError):
+        return False
+    words = ("gloo", "NCCL", "onnection closed", "onnection reset")
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
 
 
 def first_to_fail(store: Any) -> bool:

@@ -137,4 +137,4 @@ def draw_precision_recall(evaluator: Evaluator, path: str | Path) -> None:
     axes.grid(alpha=0.3)
     if names:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=100, format="png")

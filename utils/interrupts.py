@@ -4,8 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
 
 from utils.distributed import largest
 
@@ -20,7 +19,7 @@ class Stopped(Exception):  # noqa: N818  # nothing went wrong
         self.status = 128 + signum
 
 
-class StopSignals:
+class StopSignals(contextlib.ExitStack):
     """While this context is open, the first signal is noted and a second one ends the process.
 
     A signal that the process was started to ignore, as shells start background jobs, stays ignored.
@@ -30,31 +29,23 @@ class StopSignals:
     """
 
     def __init__(self, remedy: str) -> None:
+        super().__init__()
         self.remedy = remedy
         self.noted = 0
         self.nothing_to_save = False
-        self.before: dict[signal.Signals, Any] = {}
+        self.heard: list[signal.Signals] = []
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():  # others may not set handlers
-            for number in SIGNALS:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self.before[number] = signal.signal(number, self.note)
+            self.heard = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+            for number in self.heard:
+                self.callback(signal.signal, number, signal.signal(number, self.note))
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
     def note(self, signum: int, frame: FrameType | None) -> None:
         """The handler."""
         del frame
-        for number in self.before:
+        for number in self.heard:
             signal.signal(number, signal.SIG_DFL)
         self.noted = signum
         if self.nothing_to_save:

@@ -1,9 +1,10 @@
 """Images, folders, videos and cameras as one stream of frames, and where drawn frames go."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import cv2
@@ -11,10 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from utils.files import whole
 from utils.images import IMAGE_SUFFIXES, read_image
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 CAMERA = "camera"
+
+# OpenCV and its FFmpeg write what they think of a file to standard error, a dozen lines of it and
+# none of them with a name; we say what matters.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 class Frame(NamedTuple):
@@ -76,7 +83,7 @@ def read_images(paths: list[Path], skip_bad: bool) -> Iterator[Frame]:
 def open_camera(name: str) -> Source:
     """The frames of `camera:NUMBER`; without a number, of the first camera."""
     number = name.partition(":")[2] or "0"
-    if not number.isdecimal():
+    if not (number.isascii() and number.isdecimal() and len(number) < 4):
         raise ValueError(f"--source {name}: {number!r} is no camera number; write camera:0")
     capture = cv2.VideoCapture(int(number))
     if not capture.isOpened():
@@ -89,21 +96,30 @@ def open_video(path: str) -> Source:
     capture = cv2.VideoCapture(path)
     if not capture.isOpened():
         raise ValueError(f"{path}: OpenCV cannot open this video; convert it to mp4 (H.264)")
-    return frames_of(capture)
+    return frames_of(capture, path)
 
 
-def frames_of(capture: cv2.VideoCapture) -> Source:
-    """An opened video or camera as a stream of frames."""
-    return Source(read_video(capture), video=True, fps=capture.get(cv2.CAP_PROP_FPS) or 25.0)
+def frames_of(capture: cv2.VideoCapture, path: str = "") -> Source:
+    """An opened video or camera as a stream of frames; `path` is that of a file."""
+    return Source(read_video(capture, path), video=True, fps=frame_rate(capture))
 
 
-def read_video(capture: cv2.VideoCapture) -> Iterator[Frame]:
-    """Frames until the video ends."""
+def frame_rate(capture: cv2.VideoCapture) -> float:
+    """Frames a second, 25 where a file or camera says nothing sensible."""
+    fps = float(capture.get(cv2.CAP_PROP_FPS))
+    return fps if 0 < fps <= 1000 else 25.0
+
+
+def read_video(capture: cv2.VideoCapture, path: str = "") -> Iterator[Frame]:
+    """Frames until the video ends; says in a line where a file promises more than it has."""
     number = 0
     try:
         while True:
             more, image = capture.read()
             if not more:
+                promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if path else 0
+                if number < promised:
+                    print(f"warning: {path}: only {number} of {promised} frames can be read")
                 return
             yield Frame(f"{number:06d}", np.ascontiguousarray(image[..., ::-1]).astype(np.uint8))
             number += 1
@@ -111,15 +127,13 @@ def read_video(capture: cv2.VideoCapture) -> Iterator[Frame]:
         capture.release()
 
 
-class ImageWriter:
+class ImageWriter(contextlib.ExitStack):
     """Writes each drawn image under its own name, as PNG where that is neither PNG nor JPEG."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
         self.written: set[Path] = set()
-
-    def __enter__(self) -> "ImageWriter":
-        return self
 
     def write(self, name: str, image: npt.NDArray[np.uint8]) -> None:
         """Adds one image."""
@@ -128,26 +142,24 @@ class ImageWriter:
         if path in self.written:  # a.bmp and a.bmp.png
             path = path.with_name(f"{path.stem}_{len(self.written)}.png")
         self.written.add(path)
-        Image.fromarray(image).save(path)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Nothing is left open."""
+        with whole(path) as unfinished:
+            Image.fromarray(image).save(
+                unfinished, "PNG" if path.suffix.lower() == ".png" else "JPEG"
+            )
 
 
-class VideoWriter:
-    """Writes drawn frames as `detections.mp4` into a folder."""
+class VideoWriter(contextlib.ExitStack):
+    """Writes drawn frames as `detections.mp4` into a folder.
+
+    Raises, when it is closed:
+        OSError: frames are missing, which OpenCV does not tell.
+    """
 
     def __init__(self, folder: Path, source: Source) -> None:
+        super().__init__()
         self.path, self.fps = folder / "detections.mp4", source.fps
+        self.frames = 0
         self.writer: cv2.VideoWriter | None = None
-
-    def __enter__(self) -> "VideoWriter":
-        return self
 
     def write(self, name: str, image: npt.NDArray[np.uint8]) -> None:
         """Adds one frame; the first one decides the size."""
@@ -158,14 +170,20 @@ class VideoWriter:
             self.writer = cv2.VideoWriter(str(self.path), codec, self.fps, (width, height))
             if not self.writer.isOpened():
                 raise ValueError(f"{self.path}: OpenCV cannot write this video")
+            self.push(self.finish)
         self.writer.write(np.ascontiguousarray(image[..., ::-1]))
+        self.frames += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Finishes the file."""
-        if self.writer is not None:
-            self.writer.release()
+    def finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Completes the file; looks at it unless something has gone wrong already."""
+        assert self.writer is not None
+        self.writer.release()
+        if kind is None:
+            capture = cv2.VideoCapture(str(self.path))
+            found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            capture.release()
+            if found < self.frames:
+                raise OSError(
+                    f"{self.path}: only {max(0, found)} of {self.frames} frames could be written; "
+                    "free some space, or choose another --out"
+                )

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from utils.augment import SIZE
 from utils.evaluator import Evaluator
+from utils.files import write_whole
 
 
 def average_precision(evaluator: Evaluator) -> dict[str, Any]:
@@ -62,11 +63,7 @@ def percent(value: float) -> str:
 
 def write_json(path: str | Path, report: Mapping[str, Any]) -> None:
     """Writes a report, whole or not at all; NaN, which JSON does not have, becomes null."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(without_nan(report), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(without_nan(report), indent=1) + "\n")
 
 
 def without_nan(value: Any) -> Any:

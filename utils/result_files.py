@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from utils.detection_pool import Floats, Ints, finite, labelled_boxes
+from utils.files import write_whole
 
 # Decimal, because in binary (0.1 + 1) - 1 is not 0.1; 400 digits hold 1 + x for every float64 x.
 _EXACT = Context(prec=400)
@@ -59,7 +60,7 @@ def save_detections(
             lines[label - 1].append(f"{image_id} {numbers}\n")
     Path(folder).mkdir(parents=True, exist_ok=True)
     for path, of_class in zip(paths, lines, strict=True):
-        _write_atomically(path, "".join(of_class))
+        write_whole(path, "".join(of_class))
 
 
 def load_detections(
@@ -142,10 +143,3 @@ def _class_file(folder: Path | str, class_name: str) -> Path:
     if Path(class_name).name != class_name:
         raise ValueError(f"class name {class_name!r} cannot be part of a file name; rename it")
     return Path(folder) / f"comp4_det_test_{class_name}.txt"
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of it."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

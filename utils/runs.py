@@ -12,8 +12,9 @@ from torch import nn
 from utils import distributed
 from utils.checkpoint import has_checkpoint
 from utils.config import DataConfig, TrainConfig
-from utils.device import choose_precision
+from utils.device import choose_precision, memory_for
 from utils.engine import LAST, Task, Trainer, fit, plain, resume
+from utils.files import check_folder
 from utils.profiling import profile_steps
 from utils.store import Store
 from utils.voc import Sample, read_split
@@ -101,25 +102,27 @@ def train(
         else None
     )
     precision = choose_precision(device, config.amp)
-    trainer = Trainer(task.to(device), train_store, config, precision)
-    if config.profile:
-        print(profile_steps(trainer, folder))
-        return folder / "trace.json"
-    if goes_on(config):
-        resume(trainer, folder, description)
-    elif look:
-        look(trainer, validation)
-    fit(trainer, validation, class_names, description, folder)
+    with memory_for(config.batch_size):
+        trainer = Trainer(task.to(device), train_store, config, precision)
+        if config.profile:
+            print(profile_steps(trainer, folder))
+            return folder / "trace.json"
+        if goes_on(config):
+            resume(trainer, folder, description)
+        elif look:
+            look(trainer, validation)
+        fit(trainer, validation, class_names, description, folder)
     return folder / "best.pth"
 
 
 def run_folder(config: TrainConfig) -> Path:
-    """The run's folder, unless it would overwrite a run.
+    """The run's folder, unless it would overwrite a run or cannot be written to.
 
     Raises:
-        FileExistsError: see above.
+        FileExistsError, ValueError: see above.
     """
     folder = Path(config.logs) / config.name
+    check_folder(folder, "--logs, --name:")
     if has_run(config) and not goes_on(config):
         raise FileExistsError(
             f"{folder} holds a run already; pass --resume to go on with it, or another --name"

@@ -74,8 +74,44 @@ def test_images_are_written_under_their_names(tmp_path: Path) -> None:
     assert names == ["a.jpg", "b.png", "c.bmp.png", "c.bmp_3.png"]  # nothing is overwritten
 
 
-def test_cameras_that_are_not_there_are_refused() -> None:
-    with pytest.raises(ValueError, match="'abc' is no camera number; write camera:0"):
-        open_source("camera:abc")
+def test_cameras_that_are_not_there_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    for number in ("abc", "²", "-1", "99999999999999999999"):
+        with pytest.raises(ValueError, match=f"'{number}' is no camera number; write camera:0"):
+            open_source(f"camera:{number}")
     with pytest.raises(ValueError, match="--source camera:97: there is no such camera"):
         open_source("camera:97")
+    assert capfd.readouterr().err == ""  # OpenCV would have a dozen lines to say
+
+
+def test_a_video_that_breaks_off_is_said_to(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_video(tmp_path / "clip.avi", 6)
+    whole = (tmp_path / "clip.avi").read_bytes()
+    middle = len(whole) // 2  # of the file: the header promises six frames
+    broken = whole[:middle] + bytes(300) + whole[middle + 300 : -200]
+    (tmp_path / "clip.avi").write_bytes(broken)
+    source = open_source(str(tmp_path / "clip.avi"))
+    found = len(list(source.frames))
+    assert 0 < found < 6
+    printed = capfd.readouterr()
+    assert f"clip.avi: only {found} of 6 frames can be read" in printed.out
+    assert printed.err == ""
+
+
+def test_a_written_image_is_whole_or_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.zeros((6, 8, 3), np.uint8)
+    ImageWriter(tmp_path).write("a.jpg", image)
+    before = (tmp_path / "a.jpg").read_bytes()
+
+    def fail(_: object, path: Path, kind: str) -> None:
+        path.write_text(f"half a {kind}")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match=r"No space left on device: .*a.jpg"):
+        ImageWriter(tmp_path).write("a.jpg", image)
+    assert (tmp_path / "a.jpg").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
