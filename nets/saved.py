@@ -40,6 +40,7 @@ def load_network(
     content = load_tensors(path)
     try:
         if is_ours(content):
+            check_entries(content)
             names = tuple(content["class_names"])
             model = SSD300(content["backbone"], len(names), layout=content["layout"])
             load_weights(model, content["model"])
@@ -52,6 +53,18 @@ def load_network(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return model.to(device).eval(), names
+
+
+def check_entries(content: dict[str, Any]) -> None:
+    """Raises KeyError or ValueError unless what describes a network is of the right type."""
+    kinds = {"backbone": str, "layout": str, "class_names": list, "model": dict}
+    for key, kind in kinds.items():
+        if not isinstance(content[key], kind):
+            found = type(content[key]).__name__
+            raise ValueError(f"its entry {key!r} is of type {found}, not {kind.__name__}")
+    names = content["class_names"]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"its class names are {names}, not different texts")
 
 
 def default_names(foreign: Foreign) -> tuple[str, ...]:
@@ -86,17 +99,15 @@ def load_weights(model: SSD300, state: dict[str, Tensor]) -> None:
     """Copies every entry of `state` into `model`, or none.
 
     Raises:
-        ValueError: entries are missing, left over or of another shape; the first three are named.
+        ValueError: entries are missing, left over, of another shape or no finite numbers; the
+            first three are named.
     """
     own = model.state_dict()
+    misfits = {key: misfit(state[key], own[key]) for key in own if key in state}
     differences = [
         *(f"{key} is missing" for key in own if key not in state),
         *(f"{key} is unknown" for key in state if key not in own),
-        *(
-            f"{key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-            for key in own
-            if key in state and state[key].shape != own[key].shape
-        ),
+        *(f"{key} {fault}" for key, fault in misfits.items() if fault),
     ]
     if differences:
         listed = "; ".join(differences[:3])
@@ -106,3 +117,14 @@ def load_weights(model: SSD300, state: dict[str, Tensor]) -> None:
             f"{listed}{more}"
         )
     model.load_state_dict(state)
+
+
+def misfit(value: Any, own: Tensor) -> str:
+    """Why `value` cannot be copied into `own`; empty where it can."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_quantized:
+        return "is no plain tensor"
+    if value.shape != own.shape:
+        return f"is {tuple(value.shape)} instead of {tuple(own.shape)}"
+    if value.is_floating_point() != own.is_floating_point() or value.is_complex() or value.is_meta:
+        return f"has {value.dtype} on {value.device} instead of {own.dtype}"
+    return "" if value.isfinite().all() else "holds infinite values or NaN"

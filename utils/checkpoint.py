@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from utils.files import naming, whole
+
 FORMAT = "ssd300-distillation/1"
 
 
@@ -18,24 +20,23 @@ def save_checkpoint(
 
     The file appears under its name only when it is complete and on disk. With `keep_previous` the
     file that it replaces lives on as `previous(path)`: at every instant one of the two is whole.
+
+    Raises:
+        OSError: it cannot be written; what was there before is untouched.
     """
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
+    with whole(path) as unfinished:
+        with unfinished.open("wb") as file:
+            try:
+                torch.save({"format": FORMAT, **content}, file)
+            except RuntimeError as error:  # torch's writer speaks of positions in the file
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
             file.flush()
             os.fsync(file.fileno())
         if keep_previous and path.exists():
             path.replace(previous(path))
-        temporary.replace(path)
-    except RuntimeError as error:  # torch's own writer meets a full disk
-        raise OSError(
-            f"{path}: cannot be written ({error}); free some space, then --resume; what was there "
-            "before is untouched"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def previous(path: Path) -> Path:
@@ -92,20 +93,35 @@ def load_tensors(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is truncated, no checkpoint, or holds more than that.
+        ValueError: it is truncated, no checkpoint, holds more than that, or is one of ours and
+            its bytes are no longer those that were written.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; train one or check the path")
+    with naming(path), path.open("rb") as file:
+        file.read(1)  # what the system refuses is no fault of the content
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of old pickles; we say what matters
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        if is_ours(content) and has_wrong_sums(path):
+            raise ValueError("a record is not what was written")
+        return content
     except Exception as error:  # broken bytes make the unpickler raise anything
-        whole = zipfile.is_zipfile(path)
-        why = (
-            "holds more than tensors and plain values" if whole else "is truncated or no checkpoint"
-        )
+        why = "is truncated or no checkpoint"
+        if zipfile.is_zipfile(path):
+            damaged = has_wrong_sums(path)
+            why = "is damaged" if damaged else "holds more than tensors and plain values"
         raise ValueError(
             f"{path}: the file {why}; give a .pth that this program wrote, or a state dict"
         ) from error
+
+
+def has_wrong_sums(path: Path) -> bool:
+    """Whether the bytes of a zip file are others than its checksums say; torch does not look."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is not None
+    except Exception:  # broken bytes make zipfile, too, raise anything
+        return True

@@ -11,12 +11,14 @@ from utils import ledger
 from utils.checkpoint import load_newest, save_checkpoint
 from utils.distributed import barrier, is_main
 from utils.evaluation import Detected, channels_last, evaluate
+from utils.files import naming
 from utils.interrupts import Stopped, StopSignals
 from utils.log import RunLog, draw_curves
 from utils.report import write_json
 from utils.store import Store
 from utils.task import Task
 from utils.trainer import Trainer
+from utils.training_state import check_training
 
 __all__ = ["Detected", "Task", "Trainer", "channels_last", "evaluate", "fit", "resume"]
 
@@ -39,7 +41,8 @@ class RunFiles:
         self.folder, self.content, self.trainer = folder, content, trainer
         self.log: RunLog | None = None
         if is_main():
-            self.log = RunLog(folder, start=trainer.epoch)
+            with naming(folder):
+                self.log = RunLog(folder, start=trainer.epoch)
             write_json(folder / "config.json", content)
 
     def save(self) -> None:
@@ -61,13 +64,15 @@ class RunFiles:
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Adds the line of the epoch that has just been closed."""
         if self.log:
-            self.log.write(self.trainer.epoch, metrics)
+            with naming(self.log.path):
+                self.log.write(self.trainer.epoch, metrics)
             print(summary(self.trainer.epoch, self.trainer.config.epochs, metrics))
 
     def draw(self) -> None:
         """Writes curves.png."""
         if is_main():
-            draw_curves(self.folder)
+            with naming(self.folder / "curves.png"):
+                draw_curves(self.folder)
 
     def close(self) -> None:
         """Writes what is buffered; the files are there when any process returns from this."""
@@ -159,10 +164,12 @@ def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
         FileNotFoundError, ValueError: there is none, it is damaged, or it is of another network.
     """
     content, path = load_newest(folder / LAST)
+    if not isinstance(content.get("config"), dict):
+        raise ValueError(f"{path}: has no settings; give a last.pth that a training wrote")
     settings = plain(dataclasses.asdict(trainer.config))
     compared = [(key, content.get(key), value) for key, value in description.items()]
     compared += [
-        (key, content.get("config", {}).get(key), value)
+        (key, content["config"].get(key), value)
         for key, value in settings.items()
         if key not in FREE
     ]
@@ -173,11 +180,13 @@ def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
                 "it was started with"
             )
     try:
+        check_training(content["training"])
         trainer.load_state_dict(content["training"])
-    except (KeyError, RuntimeError, ValueError) as error:
+    except Exception as error:  # what is in a file may be anything
+        why = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
-            f"{path}: its training state does not fit these settings ({error}); resume with the "
-            "settings it was started with"
+            f"{path}: its training state does not fit these settings ({why[:300]}); resume with "
+            "the settings it was started with"
         ) from error
     barrier()  # until then another process may be reading
     if is_main() and path.name != LAST:
