@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -15,14 +16,17 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         ValueError: `spec` is not of this form.
     """
     try:
-        node = ast.parse(spec.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of '\d', which Python reads, but not gladly
+            node = ast.parse(spec.strip(), mode="eval").body
         if isinstance(node, ast.Name):
             return node.id, {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
             values = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
             if len(values) == len(node.keywords):
                 return node.func.id, values
-    except (SyntaxError, ValueError):
+    # The last three: {[]: 1}, and brackets in brackets in brackets.
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         pass
     raise ValueError(f"cannot read spec {spec!r}; write name or name(key=value, ...)")
 

@@ -11,6 +11,10 @@ from torch import Tensor, nn
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
+# The widest networks in print (ResNet-50 x 4, Chen et al., "A Simple Framework for Contrastive
+# Learning", 2020); memory grows with the square, so a typing error would take all of it.
+WIDEST = 4.0
+
 
 class Backbone(nn.Module):
     """An image in, the finest source maps out.
@@ -78,13 +82,14 @@ def imagenet_state(weights: Any) -> dict[str, Tensor]:
 
 
 def check_width(name: str, width: float, pretrained: bool) -> None:
-    """Refuses a width multiplier that is no positive number, or that has no ImageNet weights.
+    """Refuses a width multiplier that is not in (0, `WIDEST`], or that has no ImageNet weights.
 
     Raises:
         ValueError: see above.
     """
-    if not isinstance(width, int | float) or not width > 0:
-        raise ValueError(f"{name}: width must be a number above 0, not {width!r}")
+    number = isinstance(width, int | float) and not isinstance(width, bool)
+    if not number or not 0 < width <= WIDEST:
+        raise ValueError(f"{name}: width must be above 0 and at most {WIDEST}, not {width!r}")
     if pretrained and width != 1:
         raise ValueError(
             f"{name}(width={width}) has no ImageNet weights, only width 1.0 has; "

@@ -157,8 +157,14 @@ class TestRefusals:
             ({"backbone": "resnet18("}, "cannot read spec 'resnet18\\('"),
             ({"backbone": "resnet18(wide=2)"}, "has no option 'wide'"),
             ({"backbone": "vgg16(pretrained=True)"}, "has no option 'pretrained'"),
-            ({"backbone": "resnet18(width=0)"}, "resnet18: width must be a number above 0, not 0"),
-            ({"backbone": "mobilenetv2(width='1')"}, "width must be a number above 0, not '1'"),
+            (
+                {"backbone": "resnet18(width=0)"},
+                "resnet18: width must be above 0 and at most 4.0",
+            ),
+            ({"backbone": "mobilenetv2(width='1')"}, "must be above 0 and at most 4.0, not '1'"),
+            ({"backbone": "mobilenetv2(width=1e9)"}, "at most 4.0, not 1000000000.0"),
+            ({"backbone": "resnet50(width=1e999)"}, "at most 4.0, not inf"),
+            ({"backbone": "resnet50(width=True)"}, "at most 4.0, not True"),
             ({"backbone": TINY, "layout": "mine"}, "no prior layout 'mine'"),
             ({"backbone": TINY, "classes": 0}, "at least one class, not 0"),
             (
