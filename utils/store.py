@@ -138,7 +138,10 @@ class Store:
 
 def decode(path: Path, side: int) -> Tensor:
     """One image file as `[3, side, side]` uint8; see `utils.images.load_padded`."""
-    return torch.from_numpy(load_padded(path, side)[0])
+    try:
+        return torch.from_numpy(load_padded(path, side)[0])
+    except (ValueError, FileNotFoundError) as error:  # its header was fine when it was looked at
+        raise type(error)(f"{error}; repair the file or pass --skip-bad") from error
 
 
 def pad_objects(samples: Sequence[Sample], sizes: Tensor, use_difficult: bool) -> Targets:
