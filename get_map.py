@@ -24,7 +24,7 @@ from utils.engine import evaluate
 from utils.evaluator import Evaluator
 from utils.files import check_file, check_folder, whole
 from utils.report import average_precision, cost, table, write_json
-from utils.result_files import load_detections, result_ids, save_detections
+from utils.result_files import class_files, load_detections, result_ids, save_detections
 from utils.runs import open_store, read_samples
 from utils.voc import read_classes
 
@@ -71,6 +71,8 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
     model = model.to(memory_format=torch.channels_last)
     if wanted:
         check_class_names(class_names, wanted)
+    if config.save_detections:
+        class_files(config.save_detections, class_names)  # refuses names before the work
     store = open_store(config, config.split, class_names, device)
     evaluator = Evaluator(class_names)
 
@@ -89,12 +91,18 @@ def from_files(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
     """What VOC result files say of the split, whichever detector wrote them.
 
     Raises:
-        ValueError: they speak of an image that is not in the split.
+        ValueError: they speak of an image that is not in the split, or of one in two ways.
     """
     class_names = read_classes(config.classes)
     samples = read_samples(config, config.split, class_names)
     found = load_detections(config.detections, class_names)
     names = result_ids([sample.image_id for sample in samples])
+    two_names = [i for i, short in names.items() if i != short and {i, short} <= found.keys()]
+    if two_names:
+        raise ValueError(
+            f"{config.detections}: image {two_names[0]} is there as {names[two_names[0]]}, too; "
+            "write every image one way"
+        )
     if unknown := found.keys() - names.keys() - set(names.values()):
         raise ValueError(
             f"{config.detections}: image {min(unknown)} is not in {' '.join(config.split)} "

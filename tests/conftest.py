@@ -11,6 +11,7 @@ from utils.cli import run
 from utils.shapes import make_shapes
 
 Script = Callable[..., int]
+Refused = Callable[..., str]
 
 torch.set_num_threads(1)  # two busy processes on two cores make four threads crawl
 
@@ -48,3 +49,14 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
         return lines[0]
 
     return read
+
+
+@pytest.fixture
+def refused(script: Script, one_line: Callable[[], str]) -> Refused:
+    """Runs a script that has to end with exit status 2; returns the line that it says why in."""
+
+    def call(name: str, *arguments: object) -> str:
+        assert script(name, *arguments) == 2
+        return one_line()
+
+    return call

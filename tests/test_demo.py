@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.conftest import Refused
+from tools.demo import MARKER
+
 
 def test_the_demonstration_ends_with_a_table_and_pictures(
     tmp_path: Path, script: Callable[..., int], monkeypatch: pytest.MonkeyPatch
@@ -37,3 +40,21 @@ def test_a_folder_of_somebody_else_is_left_alone(
     assert script("tools.demo", "--out", tmp_path) == 2
     assert "holds files that no demonstration made" in one_line()
     assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seed", "-1"], "--seed must be in 0 .. 2^32 - 1, not -1"),
+        (["--teacher", "hello"], "unknown backbone 'hello'"),
+        (["--student", "resnet18("], "cannot read spec 'resnet18('"),
+        (["--test", "0"], "--test must be at least 1"),
+    ],
+)
+def test_settings_are_refused_before_an_earlier_demonstration_is_emptied(
+    words: list[str], message: str, tmp_path: Path, refused: Refused
+) -> None:
+    for name in (MARKER, "comparison.txt"):
+        (tmp_path / name).write_text("hours of work")
+    assert message in refused("tools.demo", "--out", tmp_path, *words)
+    assert (tmp_path / "comparison.txt").exists()

@@ -173,6 +173,19 @@ def test_a_process_that_fails_ends_all_with_its_own_error(
     assert line.endswith(f"process {rank} has had enough")
 
 
+def test_a_killed_process_ends_the_others(drawn: Path, launcher: Launcher, tmp_path: Path) -> None:
+    run = request(drawn, tmp_path, "killed", "--save-every", "1")
+    answer = launcher(replace(run, processes=2, event="SIGKILL", rank=1, step=3))
+    assert answer.status == [2, -signal.SIGKILL]
+    (line,) = errors(run)
+    assert "another process of this run has ended without a word" in line
+    assert "the same command with --resume goes on from the last save" in line
+    state = torch.load(tmp_path / "killed/last.pth", weights_only=True)["training"]
+    assert (state["epoch"], state["position"]) == (1, 0)
+    resumed = replace(run, processes=2, arguments=[*run.arguments, "--resume"])
+    assert launcher(resumed).status == [0, 0], errors(run)
+
+
 def test_a_signal_to_one_process_stops_and_saves_all(
     trained: Path, drawn: Path, launcher: Launcher, tmp_path: Path
 ) -> None:

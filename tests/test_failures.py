@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nets.backbones import BACKBONES
-from tests.soak.launcher import ROOT, Launcher, Plain, Request
+from tests.soak.launcher import ROOT, Plain, Request
 from tests.test_distributed import torchrun
 from tests.test_resume import at_step, on, position
 from utils.checkpoint import load_checkpoint, save_checkpoint
@@ -239,24 +238,6 @@ def test_a_run_folder_that_vanishes(
     assert (
         script("train_teacher", *on(drawn, tmp_path, "moved", "--save-every", "1", "--resume")) == 0
     )
-
-
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    with Launcher() as running:
-        yield running
-
-
-def test_a_killed_process_ends_the_others(drawn: Path, launcher: Launcher, tmp_path: Path) -> None:
-    words = [str(word) for word in on(drawn, tmp_path, "run", "--save-every", "1")]
-    killed = Request("train_teacher", words, str(tmp_path / "stderr"), processes=2)
-    answer = launcher(replace(killed, event="SIGKILL", rank=1, step=2))
-    print(answer)
-    assert answer.status == [2, -signal.SIGKILL]
-    (line,) = (tmp_path / "stderr").read_text().splitlines()
-    assert "another process of this run has ended without a word" in line
-    assert "the same command with --resume goes on from the last save" in line
-    assert launcher(replace(killed, arguments=[*words, "--resume"])).status == [0, 0]
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ The corpus is the same each time (`derandomize`). Where an example fails, Hypoth
 import dataclasses
 import os
 import shutil
+import subprocess
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +29,8 @@ from tests.fuzz.mutations import (
     malicious,
 )
 from tests.fuzz.playing import Ending, Player, fault, leftovers
-from tests.soak.launcher import Plain
+from tests.soak.launcher import ROOT, Plain
+from tests.utils.test_media import write_video
 from tools.check_data import CheckConfig
 from utils.checkpoint import FORMAT
 from utils.config import DistillConfig, MapConfig, PredictConfig, TrainConfig, flag
@@ -118,7 +121,7 @@ def play(script: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> Playe
     return Player(script, capfd)
 
 
-@corpus(60)
+@corpus(100)
 @given(data=st.data(), of=st.sampled_from(["train_00000", "val_00001"]))
 def test_annotations(data: st.DataObject, of: str, world: World, play: Player) -> None:
     xml = world.year / f"Annotations/{of}.xml"
@@ -134,7 +137,7 @@ def test_annotations(data: st.DataObject, of: str, world: World, play: Player) -
         assert checked.status == (1 if ending.status else 0)  # the doctor agrees
 
 
-@corpus(40)
+@corpus(60)
 @given(data=st.data(), suffix=st.sampled_from([".jpg", ".png", ".bmp", ".tif", ".webp"]))
 def test_images(data: st.DataObject, suffix: str, world: World, play: Player) -> None:
     from PIL import Image
@@ -157,7 +160,7 @@ def test_images(data: st.DataObject, suffix: str, world: World, play: Player) ->
         assert fault(shown) == ""
 
 
-@corpus(6)
+@corpus(4)
 @given(data=st.data(), cache=st.sampled_from(["none", "ram"]))
 def test_images_while_training(data: st.DataObject, cache: str, world: World, play: Player) -> None:
     path = world.year / "JPEGImages/train_00001.jpg"
@@ -168,7 +171,7 @@ def test_images_while_training(data: st.DataObject, cache: str, world: World, pl
         assert play("train_teacher", *world.train, "--skip-bad", "--name", "x").status == 0
 
 
-@corpus(40)
+@corpus(60)
 @given(data=st.data())
 def test_bytes_of_checkpoints(data: st.DataObject, world: World, play: Player) -> None:
     path = world.logs / "ssd300/best.pth"
@@ -182,7 +185,7 @@ def test_bytes_of_checkpoints(data: st.DataObject, world: World, play: Player) -
         if ending.status == 0:  # then nothing that matters was broken
             assert same(torch.load(path, weights_only=True), whole, world.folder)
         assert fault(play("tools.import_weights", path, world.out / "imported.pth")) == ""
-        kd = ["train_kd", *world.train, "--teacher", path, "--profile", "--logs", "/proc/none"]
+        kd = ["train_kd", *world.train, "--teacher", path, "--backbone", "hello"]
         assert fault(play(*kd)) == ""
 
 
@@ -194,7 +197,7 @@ def same(content: dict[str, Any], whole: bytes, folder: Path) -> bool:
     return all(torch.equal(value, content["model"][key]) for key, value in theirs["model"].items())
 
 
-@corpus(60)
+@corpus(80)
 @given(data=st.data())
 def test_content_of_checkpoints(data: st.DataObject, world: World, play: Player) -> None:
     path = world.logs / "ssd300/best.pth"
@@ -216,7 +219,7 @@ def test_content_of_checkpoints(data: st.DataObject, world: World, play: Player)
         assert fault(play("tools.import_weights", path, world.out / "imported.pth")) == ""
 
 
-@corpus(40)
+@corpus(12)
 @given(data=st.data())
 def test_content_of_checkpoints_to_resume(data: st.DataObject, world: World, play: Player) -> None:
     path = world.folder / "resumed/ssd300/last.pth"
@@ -259,7 +262,7 @@ def test_checkpoints_with_code_do_not_run_it(world: World, play: Player) -> None
         assert not sign.exists(), name
 
 
-@corpus(40)
+@corpus(50)
 @given(data=st.data())
 def test_class_lists(data: st.DataObject, world: World, play: Player) -> None:
     with world.changed(world.classes, data.draw(broken_lines(world.classes.read_bytes()))):
@@ -283,7 +286,7 @@ def test_class_lists(data: st.DataObject, world: World, play: Player) -> None:
         assert fault(ending) == ""
 
 
-@corpus(40)
+@corpus(50)
 @given(data=st.data())
 def test_lists_of_splits(data: st.DataObject, world: World, play: Player) -> None:
     path = world.year / "ImageSets/Main/val.txt"
@@ -298,7 +301,20 @@ def test_lists_of_splits(data: st.DataObject, world: World, play: Player) -> Non
         assert checked.status == (1 if ending.status else 0)
 
 
-@corpus(60)
+@corpus(30)
+@given(data=st.data())
+def test_videos(data: st.DataObject, world: World, play: Player) -> None:
+    path = world.folder / "clip.avi"
+    write_video(path, 4)
+    weights = ["--weights", world.logs / "ssd300/best.pth"]
+    with world.changed(path, data.draw(broken_bytes(path.read_bytes()))):
+        out = ["--out", world.out, "--json", "--device", "cpu"]
+        ending = play("predict", *weights, "--source", path, *out)
+        assert fault(ending) == ""
+        assert ending.status == 2 or (world.out / "detections.json").exists()
+
+
+@corpus(100)
 @given(data=st.data())
 def test_result_files(data: st.DataObject, world: World, play: Player) -> None:
     path = max(world.results.iterdir(), key=lambda path: path.stat().st_size)
@@ -353,7 +369,7 @@ def flags_of(schema: type) -> set[str]:
     return {field.name for field in dataclasses.fields(schema)} - LONG
 
 
-@corpus(150)
+@corpus(200)
 @given(data=st.data(), name=st.sampled_from(list(SCRIPTS)))
 def test_command_lines(data: st.DataObject, name: str, world: World, play: Player) -> None:
     words = [*sound_arguments(name, world), *data.draw(odd_flags(SCRIPTS[name]))]
@@ -363,3 +379,17 @@ def test_command_lines(data: st.DataObject, name: str, world: World, play: Playe
         patch.chdir(below)
         patch.setattr("utils.runs.fit", lambda *_: None)
         assert fault(play(name, *words), fine=(0, 1) if "check" in name else (0,)) == ""
+
+
+@pytest.mark.slow
+def test_five_times_as_many_examples() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", __file__]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "FUZZ": "5"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

@@ -25,8 +25,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints one line, in one process, and exits with status 2."""
-        line = " ".join(f"{self.prog}: {message} (see --help)".split())
-        self.exit(2, f"{line}\n" if is_main() else None)
+        self.exit(2, f"{line(f'{self.prog}: {message} (see --help)')}\n" if is_main() else None)
 
 
 def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> T:
@@ -106,5 +105,12 @@ def complaint(error: Exception) -> str:
 
 def end(message: str, status: int) -> NoReturn:
     """Ends this process with one line."""
-    print(" ".join(f"{Path(sys.argv[0]).name}: {message}".split()), file=sys.stderr)
+    print(line(f"{Path(sys.argv[0]).name}: {message}"), file=sys.stderr)
     sys.exit(status)
+
+
+def line(text: str, longest: int = 1200) -> str:
+    """A text without line breaks; of one that nobody would read, its start and its end."""
+    text = " ".join(text.split())
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"

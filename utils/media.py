@@ -93,7 +93,9 @@ def open_camera(name: str) -> Source:
 
 def open_video(path: str) -> Source:
     """The frames of a video file."""
-    capture = cv2.VideoCapture(path)
+    # Where FFmpeg cannot read a file no other reader can, but some print what they think of it.
+    known = cv2.videoio_registry.getBackends()
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in known else cv2.CAP_ANY)
     if not capture.isOpened():
         raise ValueError(f"{path}: OpenCV cannot open this video; convert it to mp4 (H.264)")
     return frames_of(capture, path)

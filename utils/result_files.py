@@ -43,7 +43,7 @@ def save_detections(
 
     Source: Everingham et al., VOC devkit documentation, "Detection Task", results file format.
     """
-    paths = [_class_file(folder, name) for name in class_names]
+    paths = class_files(folder, class_names)
     lines: list[list[str]] = [[] for _ in class_names]
     for image_id in sorted(detections):
         if image_id.split() != [image_id]:
@@ -82,8 +82,7 @@ def load_detections(
             an inverted box.
     """
     rows: dict[str, list[tuple[float, ...]]] = {}
-    for label, name in enumerate(class_names, start=1):
-        path = _class_file(folder, name)
+    for label, path in enumerate(class_files(folder, class_names), start=1):
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; every class needs a file, if an empty one")
         try:
@@ -139,7 +138,13 @@ def _zero_based(text: str) -> float:
     return float(_EXACT.subtract(Decimal(text), _ONE))
 
 
-def _class_file(folder: Path | str, class_name: str) -> Path:
-    if Path(class_name).name != class_name:
-        raise ValueError(f"class name {class_name!r} cannot be part of a file name; rename it")
-    return Path(folder) / f"comp4_det_test_{class_name}.txt"
+def class_files(folder: Path | str, class_names: Sequence[str]) -> list[Path]:
+    """The result file of each class.
+
+    Raises:
+        ValueError: a class name cannot be part of a file name.
+    """
+    for name in class_names:
+        if Path(name).name != name or "\0" in name:
+            raise ValueError(f"class name {name!r} cannot be part of a file name; rename it")
+    return [Path(folder) / f"comp4_det_test_{name}.txt" for name in class_names]

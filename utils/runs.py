@@ -148,9 +148,10 @@ def goes_on(config: TrainConfig) -> bool:
 def is_run_of(config: TrainConfig) -> bool:
     """Whether the run's config.json has the very same settings."""
     path = Path(config.logs) / config.name / "config.json"
-    if not path.is_file():
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, LookupError, TypeError):  # none, or damaged
         return False
-    found = json.loads(path.read_text(encoding="utf-8"))["config"]
     return bool(found == plain(dataclasses.asdict(config)))
 
 

@@ -102,3 +102,30 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
             load_checkpoint(tmp_path / f"{name}.pth")
     with pytest.raises(FileNotFoundError, match=r"none\.pth: no such checkpoint"):
         load_checkpoint(tmp_path / "none.pth")
+
+
+def test_every_changed_byte_that_matters_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.pth"
+    save_checkpoint(path, {"model": torch.arange(1000.0)})
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 97):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with contextlib.suppress(ValueError):  # torch itself does not look at checksums
+            assert torch.equal(load_checkpoint(path)["model"], torch.arange(1000.0)), at
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + b"!" + whole[middle + 1 :])
+    with pytest.raises(ValueError, match=r"last\.pth: the file is damaged"):
+        load_checkpoint(path)
+
+
+def test_what_the_system_refuses_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path / "last.pth", {"epoch": 1})
+
+    def refuse(path: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path), mode)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError):
+        load_checkpoint(tmp_path / "last.pth")

@@ -53,3 +53,9 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
     with Image.open(draw_curves(tmp_path)) as picture:
         assert picture.width > 800
         assert len(set(picture.convert("RGB").resize((64, 64)).get_flattened_data())) > 5
+
+
+def test_lines_that_are_no_metrics_are_left_out(tmp_path: Path) -> None:
+    lines = [b'{"epoch": 1, "loss": 2}', b"3", b"[]", b'{"loss": 1}', b"\xff", b'{"epoch": 2']
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"epoch": 1, "loss": 2}]

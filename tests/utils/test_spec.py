@@ -44,6 +44,12 @@ def test_parse(text, expected):
         "3",
         "a + b",
         "thing; thing",
+        "thing(size={[]: 1})",
+        "thing(size='\\d')",
+        "thing(size=1if)",
+        "(" * 300 + ")" * 300,
+        "thing(size=" + "-" * 20_000 + "1)",
+        "thing\0",
     ],
 )
 def test_anything_else_is_refused(text):
