@@ -48,7 +48,7 @@ def choose_device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def memory_for(batch_size: int) -> Iterator[None]:
+def memory_for(batch_size: int, remedy: str = "lower it") -> Iterator[None]:
     """Within, running out of memory is a MemoryError that names the batch and what to try."""
     try:
         yield
@@ -56,10 +56,9 @@ def memory_for(batch_size: int) -> Iterator[None]:
         cpu = "DefaultCPUAllocator" in str(error)
         if not (cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)):
             raise
-        what = "the machine's memory" if cpu else str(error).partition(". ")[0] or "memory"
+        what = "" if cpu else str(error).partition(". ")[0]
         raise MemoryError(
-            f"--batch-size {batch_size} is too large for {what}; lower it, or pass --cache ram "
-            "where images are kept on a GPU, --amp bf16, or a smaller --backbone"
+            f"--batch-size {batch_size} is too large: {what or 'out of memory'}; {remedy}"
         ) from error
 
 

@@ -102,7 +102,7 @@ def train(
         else None
     )
     precision = choose_precision(device, config.amp)
-    with memory_for(config.batch_size):
+    with memory_for(config.batch_size, "lower it, or try --cache ram, --amp bf16 or --backbone"):
         trainer = Trainer(task.to(device), train_store, config, precision)
         if config.profile:
             print(profile_steps(trainer, folder))
