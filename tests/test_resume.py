@@ -165,6 +165,19 @@ def test_two_damaged_checkpoints_are_refused(
     assert "is truncated or no checkpoint" in one_line()
 
 
+def test_a_state_that_is_none_is_refused(
+    whole: Path, drawn: Path, tmp_path: Path, script: Script, one_line: Callable[[], str]
+) -> None:
+    content = torch.load(whole / "last.pth", weights_only=True)
+    content["training"]["epoch"] = "1"
+    (tmp_path / "whole").mkdir()
+    torch.save(content, tmp_path / "whole/last.pth")
+    assert script("train_teacher", *on(drawn, tmp_path, "whole", "--resume")) == 2
+    line = one_line()
+    assert "whole/last.pth: its training state does not fit these settings (ValueError: " in line
+    assert "epoch, position and steps are ('1', 0, 0)" in line
+
+
 def test_other_batches_within_an_epoch_are_refused(
     drawn: Path,
     tmp_path: Path,

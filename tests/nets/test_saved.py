@@ -106,3 +106,38 @@ class TestLoadWeights:
         with pytest.raises(ValueError, match="std is missing"):
             load_weights(model, state)
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.full((3, 1, 1), float("nan")), "mean holds infinite values or NaN"),
+        (torch.full((3, 1, 1), float("inf")), "mean holds infinite values or NaN"),
+        (torch.zeros(3), r"mean is \(3,\) instead of \(3, 1, 1\)"),
+        (torch.zeros(3, 1, 1, dtype=torch.complex64), "mean has torch.complex64"),
+        (torch.zeros(3, 1, 1, dtype=torch.long), "mean has torch.int64"),
+        (torch.zeros(3, 1, 1, device="meta"), "mean has torch.float32 on meta"),
+        (torch.zeros(3, 1, 1).to_sparse(), "mean is no plain tensor"),
+        ([0.0], "mean is no plain tensor"),
+    ],
+)
+def test_values_that_are_no_weights(model, tmp_path, value, message):
+    path = write(tmp_path / "best.pth", model, model={**model.state_dict(), "mean": value})
+    with pytest.raises(ValueError, match=rf"best\.pth: the weights are not those .*: {message}"):
+        load_network(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": 3}, "entry 'backbone' is of type int, not str"),
+        ({"layout": ["paper"]}, "entry 'layout' is of type list, not str"),
+        ({"model": [1]}, "entry 'model' is of type list, not dict"),
+        ({"class_names": "ab"}, "entry 'class_names' is of type str, not list"),
+        ({"class_names": ["cat", "cat"]}, "class names are .*, not different texts"),
+        ({"class_names": ["cat", 1]}, "class names are .*, not different texts"),
+    ],
+)
+def test_entries_of_the_wrong_type(model, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=rf"best\.pth: its {message}"):
+        load_network(write(tmp_path / "best.pth", model, **changes))
