@@ -101,8 +101,9 @@ def make_variants(texts: Sequence[str], shared: Sequence[str]) -> list[Variant]:
         ValueError: a text is no `name: flags`, a name is used twice or is no folder's name, or the
             flags are wrong.
     """
-    # The scripts' defaults differ; a flag that comes later beats this one.
-    shared = ["--backbone", DistillConfig.backbone, *shared]
+    if not settings("train_kd.py", shared, BASELINE).weights:
+        # The scripts' defaults differ; a flag that comes later beats this one.
+        shared = ["--backbone", DistillConfig.usual_backbone, *shared]
     baseline = settings("train_teacher.py", shared, BASELINE)
     variants = [Variant(BASELINE, "train_teacher.py", tuple(shared), "", "")]
     for text in texts:
