@@ -156,7 +156,7 @@ def markdown(comparison: Mapping[str, Any]) -> str:
         f"| teacher {teacher['backbone']} | 1 | {protocols(teacher['means'])} | | | | | |",
     ]
     for name, row in variants.items():
-        cells = [name, str(len(row["seeds"])), protocols(row["means"]), f"{row['sd']:.2f}"]
+        cells = [name, str(len(row["seeds"])), protocols(row["means"]), spread(row["sd"])]
         if "difference" in row:
             difference = row["difference"]
             cells += [f"{difference['mean']:+.2f}", interval(difference["t"])]
@@ -184,7 +184,8 @@ def verdicts(comparison: Mapping[str, Any]) -> list[str]:
             continue
         compared += 1
         d = row["difference"]
-        text = f"**{name}** (`{row['flags']}`): {d['mean']:+.2f} over {d['seeds']} pairs, "
+        pairs = "1 pair" if d["seeds"] == 1 else f"{d['seeds']} pairs"
+        text = f"**{name}** (`{row['flags']}`): {d['mean']:+.2f} over {pairs}, "
         text += f"95 % interval {interval(d['t'])}: {row['verdict']}."
         if row["other_budget"]:
             text += f" Its budget is another one: {row['other_budget']}."
@@ -220,6 +221,11 @@ def gain_table(variants: Mapping[str, Any]) -> list[str]:
 def protocols(means: Mapping[str, float]) -> str:
     """Three cells."""
     return " | ".join(f"{means[name]:.2f}" for name in METRICS)
+
+
+def spread(value: float) -> str:
+    """`1.20`; a dash for nan."""
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def interval(ends: Sequence[float]) -> str:
