@@ -1,6 +1,7 @@
 """What tests share: a small drawn devkit, and the real command lines in this very process."""
 
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -8,12 +9,24 @@ import pytest
 import torch
 
 from utils.cli import run
+from utils.interrupts import SIGNALS
 from utils.shapes import make_shapes
 
 Script = Callable[..., int]
 Refused = Callable[..., str]
 
 torch.set_num_threads(1)  # two busy processes on two cores make four threads crawl
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Signals as a terminal has them: a shell starts jobs in the background without SIGINT."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

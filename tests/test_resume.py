@@ -1,7 +1,7 @@
 """Whatever stops a run, resuming it leads to the very same end. (Kills: see tests/soak.)"""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,15 +19,9 @@ Script = Callable[..., int]
 
 
 @pytest.fixture(autouse=True)
-def small_and_interruptible(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A fast network; and signals as a terminal has them, however the tests were started."""
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fast network."""
     monkeypatch.setitem(BACKBONES, "plain", Plain)
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def on(devkit: Path, logs: Path, name: str, *extra: object) -> list[object]:

@@ -20,7 +20,7 @@ def captured(monkeypatch, tmp_path):
     """Calls of `runs.train`, which does nothing here."""
     calls = []
 
-    def train(task, config, class_names, description, _device):
+    def train(task, config, class_names, description, _device, _look=None):
         calls.append((task, config, class_names, description))
         return tmp_path / config.logs / config.name / "best.pth"
 
