@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from utils.compare_jobs import make_variants, teacher_job
-from utils.comparison import compare, markdown
+from utils.comparison import compare
+from utils.comparison_text import markdown
 from utils.jobs import claimed, logged_script, split_passed
 from utils.report import write_json
 

@@ -22,8 +22,9 @@ from queue import SimpleQueue
 
 from utils.cli import parse_arguments, run
 from utils.compare_jobs import Job, Variant, environments, finish, make_variants, teacher_job
-from utils.comparison import compare, headline, markdown
+from utils.comparison import compare, headline
 from utils.comparison_plot import draw_comparison
+from utils.comparison_text import markdown
 from utils.config import at_least, option
 from utils.distributed import is_main
 from utils.interrupts import Stopped
