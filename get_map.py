@@ -83,8 +83,8 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
     with memory_for(config.batch_size):
         speed = evaluate(predict, store, evaluator, Precision(device), config.batch_size)
     print(f"{speed['images_per_second']:.1f} images/s (network and post-processing)")
-    facts = {"weights": config.weights, "backbone": model.spec, "images": len(store)}
-    return evaluator, {**facts, **speed, **cost(model)}
+    facts = {"weights": config.weights, "backbone": model.spec, "layout": model.layout}
+    return evaluator, {**facts, "images": len(store), **speed, **cost(model)}
 
 
 def from_files(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:

@@ -151,13 +151,13 @@ def one_batch(trainer: Trainer, task: DistillTask) -> dict[str, float]:
         indices = indices[:FEW]
     (batch,) = trainer.store.batches([indices])
     table = uniforms(len(trainer.store), trainer.config.seed, trainer.epoch)
-    images, targets = trainer.shown(batch, table)
     task.train()
     with (
         unchanged_buffers(task),
         trainer.precision.autocast(),
         eagerly() if trainer.config.compile else nullcontext(),
     ):
+        images, targets = trainer.shown(batch, table)
         terms = task(channels_last(images), targets, ledger=True)
     return {name: float(value) for name, value in ledger.split(terms)[1].items()}
 
@@ -179,7 +179,7 @@ def judge_shares(shares: dict[str, float], weights: dict[str, float]) -> list[st
     warnings = []
     for name, weight in weights.items():
         value = shares[ledger.SHARE + name]
-        if weight > 0 and value < SILENT:
+        if weight > 0 and not value >= SILENT:
             warnings.append(
                 f"{name} has {100 * value:.2g} % of the gradient and will hardly be heard; raise "
                 "its weight or leave it out"

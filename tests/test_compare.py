@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from utils.compare_jobs import make_variants, teacher_job
+from utils.compare_jobs import check_same, environments, make_variants, teacher_job
 from utils.comparison import compare
 from utils.comparison_text import markdown
-from utils.jobs import claimed, logged_script, split_passed
+from utils.jobs import TORCHRUN, claimed, logged_script, own_environment, split_passed
 from utils.report import write_json
 
 TINY = "resnet18(width=0.125)"
@@ -55,6 +55,7 @@ def test_a_report_by_hand(tmp_path: Path) -> None:
     assert kd["size_gain"]["medium"] == pytest.approx(10 / 8)
     assert kd["other_budget"] == ""
     assert longer["other_budget"] == "epochs 400 instead of 232"
+    assert longer["gap_closed"] == pytest.approx(-10 / 40)  # of its own pair: 10, 20 and 60
     assert longer["verdict"] == "one seed says nothing about chance"
     text = markdown(report)
     assert "| kd | 3 | 40.00 | 20.00 | 10.00 | 11.00 | +10.00 | +7.52 to +12.48 |" in text
@@ -87,6 +88,61 @@ def test_wrong_variants_are_refused_before_any_run(
 def test_a_given_teacher_is_not_trained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave out one"):
         teacher_job(tmp_path, "given.pth", [], ["--epochs", "3"])
+
+
+def test_jobs_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in environments(3)] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert environments(1) == [{"CUDA_VISIBLE_DEVICES": "7"}]
+
+
+def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert environments(3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert environments(1) == [{}]
+
+
+def test_a_job_joins_none_of_torchruns_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HOME", "here")
+    kept = own_environment()
+    assert kept["HOME"] == "here"
+    assert not [name for name in kept if name.startswith(TORCHRUN)]
+
+
+def test_another_file_under_the_teachers_name_is_noticed(tmp_path: Path) -> None:
+    weights = tmp_path / "given.pth"
+    weights.write_bytes(b"one")
+    teacher = teacher_job(tmp_path, str(weights), [], [])
+    (variant,) = make_variants(["kd: --temperature 2"], [])[1:]
+    job = variant.job(tmp_path, 0, weights)
+    for which in (teacher, job):
+        write_json(which.folder / "job.json", which.facts(["VOC2007/test"]))
+        check_same(which, which.facts(["VOC2007/test"]))
+    weights.write_bytes(b"two")
+    for which, key in ((teacher, "weights"), (job, "teacher")):
+        with pytest.raises(ValueError, match=f"holds a run with other {key}"):
+            check_same(which, which.facts(["VOC2007/test"]))
+
+
+def test_what_decides_the_result_is_part_of_the_budget() -> None:
+    (variant,) = make_variants(["kd: --val-every 1 --workers 9"], [])[1:]
+    assert variant.other_budget == "val_every 1 instead of 10"
+
+
+def test_choosing_on_the_test_split_is_said(tmp_path: Path) -> None:
+    job = make_variants([], ["--val-every", "5"])[0].job(tmp_path, 0, Path())
+    assert job.chosen_on(["VOC2007/test"])
+    assert not job.chosen_on(["VOC2007/val"])
+    last = make_variants([], ["--val-every", "0"])[0].job(tmp_path, 0, Path())
+    assert not last.chosen_on(["VOC2007/test"])
 
 
 def test_one_claim_at_a_time(tmp_path: Path) -> None:

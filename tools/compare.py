@@ -21,7 +21,15 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from utils.cli import parse_arguments, run
-from utils.compare_jobs import Job, Variant, environments, finish, make_variants, teacher_job
+from utils.compare_jobs import (
+    Job,
+    Variant,
+    check_same,
+    environments,
+    finish,
+    make_variants,
+    teacher_job,
+)
 from utils.comparison import compare, headline
 from utils.comparison_plot import draw_comparison
 from utils.comparison_text import markdown
@@ -68,13 +76,15 @@ def main(arguments: Sequence[str] | None) -> None:
     variants = make_variants(config.variant, shared)
     teacher = teacher_job(out, config.teacher, shared, shlex.split(config.teacher_flags))
     jobs = [v.job(out, seed, teacher.weights) for seed in seeds for v in variants]
+    for job in (teacher, *jobs):
+        check_same(job, job.facts(config.test))
     try:
         failures = work([teacher], config) or work(jobs, config)
     except KeyboardInterrupt as interrupt:
         report(teacher, variants, jobs, config)
         raise Stopped(signal.SIGINT, "the same command goes on") from interrupt
     report(teacher, variants, jobs, config)
-    if failures:
+    if failures and is_main():
         raise ValueError(f"{len(failures)} runs failed; the first: {failures[0]}")
 
 
@@ -109,21 +119,26 @@ def work(jobs: Sequence[Job], config: CompareConfig) -> list[str]:
             print(outcome or headline(job, config.metric), flush=True)
         return outcome
 
-    failures: list[str] = []
+    failures: dict[Job, str] = {}
+    said = False
     with ThreadPoolExecutor(config.jobs) as pool:
         waiting = list(jobs)
         try:
             while waiting:
                 outcomes = list(pool.map(attempt, waiting))
-                failures += [outcome for outcome in outcomes if outcome]
+                failures |= {j: o for j, o in zip(waiting, outcomes, strict=True) if o}
                 # Another process has these; if it dies they are ours.
                 waiting = [job for job, o in zip(waiting, outcomes, strict=True) if o is None]
+                if waiting and not said:
+                    print(f"waiting for {len(waiting)} runs of other processes", flush=True)
+                    said = True
                 if waiting:
                     time.sleep(WAIT)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return failures
+    # Another process may have had more luck with one of them.
+    return [text for job, text in failures.items() if not job.scores()]
 
 
 if __name__ == "__main__":

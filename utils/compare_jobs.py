@@ -1,6 +1,7 @@
 """The runs of a comparison: which there are, and how one of them is done exactly once."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shlex
@@ -29,6 +30,8 @@ SCHEMAS: dict[str, type[TrainConfig]] = {
     "train_kd.py": DistillConfig,
 }
 SCORES, FACTS = "map.json", "job.json"
+# What neither the budget nor the result of a run depends on.
+PLACE = FREE - {"val_every", "data", "classes", "skip_bad"}
 
 
 class Job(NamedTuple):
@@ -67,9 +70,23 @@ class Job(NamedTuple):
         """What its result depends on, for later runs of the comparison to compare."""
         facts = {"script": self.script, "test": list(splits)}
         if not self.script:
-            return {**facts, "weights": str(self.weights)}
+            return {**facts, "weights": digest(self.weights)}
         settings = plain(dataclasses.asdict(self.config))
-        return facts | {k: v for k, v in settings.items() if k not in FREE | {"teacher"}}
+        for key in ("teacher", "weights"):  # a file may become another one under its old name
+            if settings.get(key):
+                settings[key] = digest(Path(settings[key]))
+        return facts | {k: v for k, v in settings.items() if k not in PLACE}
+
+    def chosen_on(self, splits: Sequence[str]) -> bool:
+        """Whether its network is the best of several epochs by images of `splits`."""
+        config = self.config
+        choice = bool(self.script) and 0 < config.val_every < config.epochs
+        return choice and not set(config.val).isdisjoint(splits)
+
+
+def digest(path: Path) -> str:
+    """What tells a file from another one; empty where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 class Variant(NamedTuple):
@@ -138,7 +155,7 @@ def difference(baseline: TrainConfig, config: TrainConfig) -> str:
     found = []
     for field in dataclasses.fields(TrainConfig):
         ours, theirs = getattr(config, field.name), getattr(baseline, field.name)
-        if field.name not in LOSS | FREE and ours != theirs:
+        if field.name not in LOSS | PLACE and ours != theirs:
             found.append(f"{field.name} {ours} instead of {theirs}")
     return ", ".join(found)
 
@@ -207,6 +224,8 @@ def finish(job: Job, splits: Sequence[str], environment: dict[str, str]) -> str 
                 run(job.script, *job.words, *job.place, *resume)
             words = ["--weights", str(job.weights), "--split", *splits]
             words += ["--data", job.config.data, "--device", job.config.device]
+            words += ["--classes", job.config.classes]
+            words += ["--skip-bad"] if job.config.skip_bad else []
             run("get_map.py", *words, "--json", str(job.folder / SCORES))
         except ValueError as error:
             return f"{job.title}, seed {job.seed}: {error}"

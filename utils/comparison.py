@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from utils.compare_jobs import BASELINE, Job, Variant
-from utils.paired import deviation, gap_closed, paired_difference
+from utils.paired import deviation, paired_difference
 
 METRICS: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "voc07": lambda scores: number(scores["voc07"]["mAP"]),
@@ -59,6 +59,7 @@ def compare(
         "metric": metric,
         "test": above["split"],
         "images": above["images"],
+        "chosen_on_test": any(job.chosen_on(above["split"]) for job in jobs),
         "teacher": {
             "weights": str(teacher.weights),
             "command": teacher.command(),
@@ -76,16 +77,16 @@ def compare(
         row["commands"] = [job.command() for job in done[variant.name].values()]
         if variant.name != BASELINE and scores.keys() & reports[BASELINE].keys():
             alone = result["variants"][BASELINE]
-            row |= gains(scores, reports[BASELINE], metric)
-            ceiling = result["teacher"]["means"][metric]
-            row["gap_closed"] = gap_closed(row["mean"], alone["mean"], ceiling)
+            row |= gains(scores, reports[BASELINE], metric, result["teacher"]["means"][metric])
+            if row["layout"] != alone["layout"]:
+                row["other_budget"] += f" priors {row['layout']} instead of {alone['layout']}"
         result["variants"][variant.name] = row
     return result
 
 
 def network(scores: Mapping[str, Any]) -> dict[str, Any]:
     """What the network is and costs."""
-    return {key: scores[key] for key in ("backbone", "parameters", "gflops")}
+    return {key: scores.get(key) for key in ("backbone", "layout", "parameters", "gflops")}
 
 
 def describe(scores: Mapping[int, Mapping[str, Any]], metric: str) -> dict[str, Any]:
@@ -104,14 +105,19 @@ def describe(scores: Mapping[int, Mapping[str, Any]], metric: str) -> dict[str, 
 
 
 def gains(
-    scores: Mapping[int, Mapping[str, Any]], alone: Mapping[int, Mapping[str, Any]], metric: str
+    scores: Mapping[int, Mapping[str, Any]],
+    alone: Mapping[int, Mapping[str, Any]],
+    metric: str,
+    teacher: float,
 ) -> dict[str, Any]:
-    """A variant beside the baseline, pair by pair."""
+    """A variant beside the baseline, pair by pair, and below the teacher's AP."""
     values, baseline = (
         {seed: METRICS[metric](of_seed) for seed, of_seed in who.items()} for who in (scores, alone)
     )
     difference = paired_difference(values, baseline)
-    pairs = [(scores[seed], alone[seed]) for seed in sorted(scores.keys() & alone.keys())]
+    shared = sorted(scores.keys() & alone.keys())
+    pairs = [(scores[seed], alone[seed]) for seed in shared]
+    gap = teacher - float(np.mean([baseline[seed] for seed in shared]))
 
     def gain(parts: Callable[[Mapping[str, Any]], dict[str, float]]) -> dict[str, float]:
         return mean_of(
@@ -121,6 +127,7 @@ def gains(
     return {
         "difference": difference._asdict(),
         "verdict": difference.verdict,
+        "gap_closed": difference.mean / gap if gap > 0 else math.nan,
         "class_gain": gain(lambda s: per_class(s, metric)),
         "size_gain": gain(per_size),
     }

@@ -41,6 +41,9 @@ def draw_seeds(axes: "Axes", comparison: Mapping[str, Any]) -> None:
 
 def draw_differences(axes: "Axes", gained: Mapping[str, Any], metric: str) -> None:
     """The mean of each variant's paired difference with its 95 % interval."""
+    if not gained:
+        axes.set_axis_off()
+        return
     for place, row in enumerate(gained.values()):
         difference = row["difference"]
         low, high = difference["t"]

@@ -57,6 +57,11 @@ def verdicts(comparison: Mapping[str, Any]) -> list[str]:
         if row["other_budget"]:
             text += f" Its budget is another one: {row['other_budget']}."
         sentences.append(text)
+    if comparison["chosen_on_test"]:
+        sentences.append(
+            "Each run's network was chosen among its epochs by the very images that it is scored "
+            "on, which flatters all of them; validate on a split of its own, or pass --val-every 0."
+        )
     if compared > 1:
         sentences.append(
             f"{compared} variants are compared with one baseline; the intervals are not widened "

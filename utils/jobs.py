@@ -31,6 +31,11 @@ def typed(name: str, *arguments: object) -> str:
     return f"python {shlex.join([name, *map(str, arguments)])}"
 
 
+def own_environment() -> dict[str, str]:
+    """The variables of this process without torchrun's: a job joins none of its groups."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(TORCHRUN)}
+
+
 def script(name: str, *arguments: object) -> None:
     """Runs a script to its end and shows what it was called with.
 
@@ -58,7 +63,6 @@ def logged_script(
     Raises:
         ValueError: it failed; names its last line and the log.
     """
-    own = {key: value for key, value in os.environ.items() if not key.startswith(TORCHRUN)}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ {typed(name, *arguments)}\n")
@@ -67,7 +71,7 @@ def logged_script(
             command(name, *arguments),
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**own, **environment},
+            env={**own_environment(), **environment},
             pass_fds=(claim,),
             check=False,
         ).returncode

@@ -2,7 +2,8 @@
 
 A term's value says little about its influence: a large loss can have a small gradient. So the
 ledger compares gradients, where all terms act on the same numbers: at the source maps, which are
-what the heads and the feature-level distillers see.
+what the heads and the feature-level distillers see. A map's gradient includes what reaches it
+through the later maps that are made of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,9 @@ def gradient_shares(
 ) -> dict[str, Tensor]:
     """Each weighted term's part of the sum of all terms' gradient norms at the source maps.
 
-    Costs one backward pass through the heads for each term, not through the backbone; the graph
-    stays usable. Where no gradient reaches the maps at all, every share is 0.
+    Costs for each term a backward pass through the heads, the extras and the part of the backbone
+    behind its first source map; the graph stays usable. Where no gradient reaches the maps at all,
+    every share is 0.
 
     Args:
         terms: unweighted scalars, with their graph.
@@ -41,7 +43,8 @@ def gradient_shares(
     squares = [square(SCALE * weight * terms[name], shared) for name, weight in weights.items()]
     # The maps of all processes' images together are those of the whole batch.
     norms = mean_over_processes(torch.stack(squares)).sqrt()
-    shares = norms / norms.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    # Of gradients beyond half precision no share is known; training itself skips such a step.
+    shares = (norms / norms.sum().clamp(min=torch.finfo(torch.float32).tiny)).nan_to_num()
     return {SHARE + name: share for name, share in zip(weights, shares.unbind(), strict=True)}
 
 

@@ -28,8 +28,10 @@ class Difference(NamedTuple):
     def verdict(self) -> str:
         """In words: whether the t interval excludes zero."""
         low, high = self.t
-        if math.isnan(low):
+        if self.seeds < 2:
             return "one seed says nothing about chance"
+        if math.isnan(low):
+            return "unknown: an AP is not defined, for want of objects"
         if low > 0:
             return "a significant gain"
         return "significantly worse" if high < 0 else "no significant difference"
@@ -90,8 +92,3 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
     drawn = np.random.default_rng(seed).choice(values, (RESAMPLES, len(values)))
     low, high = np.quantile(drawn.mean(1), ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return float(low), float(high)
-
-
-def gap_closed(mean: float, baseline: float, teacher: float) -> float:
-    """Which part of the way from the baseline to the teacher the gain is; nan without a gap."""
-    return (mean - baseline) / (teacher - baseline) if teacher > baseline else math.nan

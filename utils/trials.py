@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from utils.checkpoint import has_checkpoint
 from utils.engine import LAST
-from utils.jobs import command, last_line
+from utils.jobs import command, last_line, own_environment
 from utils.log import METRICS, read_metrics
 from utils.tuning import SCRIPT, settings_flags
 
@@ -40,8 +40,9 @@ def start_student(
     )  # fmt: skip
     with (folder / OUTPUT).open("ab") as output:
         return subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
+            line, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True, env=own_environment(),
+        )  # fmt: skip
 
 
 def follow(
