@@ -21,7 +21,8 @@ from utils.store import Store
 from utils.trainer import Trainer, eagerly
 
 SECONDS = 3.0  # for what a network detects in a sample of the validation images
-FEW, MANY = 8, 128  # images: of a batch on a CPU and the least of a sample; the most of one
+FEW, MANY = 8, 128  # images of a sample, at least and at most
+ON_A_CPU = 4  # images of the batch whose gradients are looked at
 SILENT, LOUD = 0.005, 0.9  # gradient shares that are worth a warning
 
 
@@ -90,6 +91,9 @@ def judge_teacher(
 ) -> list[str]:
     """Measures the teacher on a sample; returns what speaks against it."""
     sample = choose_sample(trainer, task.teacher, validation)
+    if not sample:
+        print(f"preflight: the teacher is too slow here to see {FEW} images; its mAP is not known")
+        return []
     evaluator = MixedUp(names)
     teacher = mean_ap(trainer, task.teacher, sample, evaluator)
     mixed, moved = evaluator.best_move()
@@ -115,19 +119,22 @@ def judge_teacher(
     return warnings
 
 
-def choose_sample(trainer: Trainer, model: SSD300, validation: Store) -> Store:
-    """As many images, evenly spread over the split, as `model` sees in `SECONDS`."""
+def choose_sample(trainer: Trainer, model: SSD300, validation: Store) -> Store | None:
+    """As many images, evenly spread over the split, as `model` sees in `SECONDS`; None for a few.
+
+    Of a small split it is all images.
+    """
     device = trainer.precision.device
-    images = channels_last(torch.zeros(FEW, 3, 300, 300, device=device))
+    image = channels_last(torch.zeros(1, 3, 300, 300, device=device))
     for _ in range(2):  # the first pass warms up
         started = time.perf_counter()
         with trainer.precision.autocast():
-            detect(model, images).scores.cpu()
+            detect(model, image).scores.cpu()
         seconds = time.perf_counter() - started
-        if seconds > SECONDS:
-            break
     # The slowest process decides for all.
-    count = -largest(-min(MANY, max(FEW, int(FEW * SECONDS / seconds)), len(validation)))
+    count = min(-largest(-int(SECONDS / seconds)), MANY, len(validation))
+    if count < min(FEW, len(validation)):
+        return None
     chosen = torch.linspace(0, len(validation) - 1, count).long().tolist()
     samples = [validation.samples[i] for i in chosen]
     return Store(samples, device, cache="none", workers=validation.workers)
@@ -148,7 +155,7 @@ def one_batch(trainer: Trainer, task: DistillTask) -> dict[str, float]:
     """The ledger of the first batch that training will see, on a CPU of a few of its images."""
     indices = share(trainer.epoch_order()[0])
     if trainer.precision.device.type == "cpu":
-        indices = indices[:FEW]
+        indices = indices[:ON_A_CPU]
     (batch,) = trainer.store.batches([indices])
     table = uniforms(len(trainer.store), trainer.config.seed, trainer.epoch)
     task.train()
