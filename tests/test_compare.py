@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from utils.compare_jobs import check_same, environments, make_variants, teacher_job
+from utils.compare_jobs import check_same, environments
+from utils.compare_variants import make_variants, teacher_job
 from utils.comparison import compare
 from utils.comparison_text import markdown
 from utils.jobs import TORCHRUN, claimed, logged_script, own_environment, split_passed

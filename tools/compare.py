@@ -21,15 +21,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from utils.cli import parse_arguments, run
-from utils.compare_jobs import (
-    Job,
-    Variant,
-    check_same,
-    environments,
-    finish,
-    make_variants,
-    teacher_job,
-)
+from utils.compare_jobs import Job, check_same, environments, finish
+from utils.compare_variants import Variant, make_variants, teacher_job
 from utils.comparison import compare, headline
 from utils.comparison_plot import draw_comparison
 from utils.comparison_text import markdown

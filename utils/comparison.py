@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from utils.compare_jobs import BASELINE, Job, Variant
+from utils.compare_jobs import Job
+from utils.compare_variants import BASELINE, Variant
 from utils.paired import deviation, paired_difference
 
 METRICS: dict[str, Callable[[Mapping[str, Any]], float]] = {

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from utils.compare_jobs import BASELINE
+from utils.compare_variants import BASELINE
 from utils.comparison import METRICS
 
 
