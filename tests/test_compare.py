@@ -1,7 +1,10 @@
 """The comparison: which runs it makes, that it makes each once, and what it says of them."""
 
 import json
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,6 +235,31 @@ def test_runs_are_made_once(
     assert script("tools.compare", *own, "--", *shared) == 2
     assert "holds a run with other temperature (2.0 instead of 3.0)" in one_line()
     assert here == []
+
+
+def test_sigterm_reaches_the_runs(drawn: Path, tmp_path: Path) -> None:
+    words = ["-m", "tools.compare", "--out", tmp_path, "--seeds", 1, "--test", "VOC2007/test", "--"]
+    words += ["--data", drawn, "--train", "VOC2007/train", "--val", "VOC2007/val", "--classes"]
+    words += [drawn / "VOC2007/classes.txt", "--no-pretrained", "--device", "cpu", "--workers", 1]
+    words += ["--batch-size", 4, "--backbone", TINY, "--epochs", 1000, "--val-every", 0]
+    comparing = subprocess.Popen(
+        [sys.executable, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        while comparing.poll() is None and not list(tmp_path.glob("teacher/last.pth")):
+            time.sleep(0.1)
+        comparing.terminate()
+        said = comparing.communicate()[1].decode()
+    finally:
+        comparing.kill()
+    assert comparing.returncode == 128 + signal.SIGTERM
+    assert said.splitlines()[-1].endswith("stopped by SIGTERM; the same command goes on")
+    log = (tmp_path / "teacher/log.txt").read_text()
+    assert log.splitlines()[-1].startswith("train_teacher.py: stopped by SIGTERM; ")
+    assert (tmp_path / "teacher/last.pth").is_file()
+    assert not (tmp_path / "runs").exists()
+    with claimed(tmp_path / "teacher") as claim:
+        assert claim is not None
 
 
 def test_a_failed_run_is_named_and_the_others_are_compared(

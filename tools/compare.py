@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from types import FrameType
 
 from utils.cli import parse_arguments, run
 from utils.compare_jobs import Job, check_same, environments, finish
@@ -29,9 +30,10 @@ from utils.comparison_text import markdown
 from utils.config import at_least, option
 from utils.distributed import is_main
 from utils.interrupts import Stopped
-from utils.jobs import split_passed
+from utils.jobs import pass_on, split_passed
 from utils.report import write_json
 
+GO_ON = "the same command goes on"
 WAIT = 2.0  # seconds between looks at what other processes do
 
 
@@ -71,14 +73,25 @@ def main(arguments: Sequence[str] | None) -> None:
     jobs = [v.job(out, seed, teacher.weights) for seed in seeds for v in variants]
     for job in (teacher, *jobs):
         check_same(job, job.facts(config.test))
+    signal.signal(signal.SIGTERM, terminate)
     try:
         failures = work([teacher], config) or work(jobs, config)
-    except KeyboardInterrupt as interrupt:
+    except KeyboardInterrupt as interrupt:  # a terminal tells the runs, too
         report(teacher, variants, jobs, config)
-        raise Stopped(signal.SIGINT, "the same command goes on") from interrupt
+        raise Stopped(signal.SIGINT, GO_ON) from interrupt
+    except Stopped:
+        report(teacher, variants, jobs, config)
+        raise
     report(teacher, variants, jobs, config)
     if failures and is_main():
         raise ValueError(f"{len(failures)} runs failed; the first: {failures[0]}")
+
+
+def terminate(signum: int, frame: FrameType | None) -> None:
+    """Handles SIGTERM, which nobody but this process gets: the runs save themselves and end."""
+    del frame
+    pass_on(signum)
+    raise Stopped(signum, GO_ON)
 
 
 def report(

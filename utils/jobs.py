@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # What torchrun tells a process about itself; a job of that process is none of torchrun's.
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+RUNNING: list[subprocess.Popen[bytes]] = []  # what `logged_script` has under way
 
 
 def split_passed(arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -67,16 +68,24 @@ def logged_script(
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ {typed(name, *arguments)}\n")
         file.flush()
-        status = subprocess.run(
+        with subprocess.Popen(
             command(name, *arguments),
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**own_environment(), **environment},
             pass_fds=(claim,),
-            check=False,
-        ).returncode
+        ) as process:
+            RUNNING.append(process)
+            status = process.wait()
+            RUNNING.remove(process)
     if status:
         raise ValueError(f"{name} ended with status {status}: {last_line(log)} (see {log})")
+
+
+def pass_on(signum: int) -> None:
+    """Sends a signal to every script that `logged_script` has under way."""
+    for process in tuple(RUNNING):
+        process.send_signal(signum)
 
 
 def last_line(log: Path) -> str:
