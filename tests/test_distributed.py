@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from nets.backbones import BACKBONES
 from nets.stages import build_network
@@ -237,6 +240,29 @@ def test_norms_are_synchronised_on_gpus_alone(
     words = request(drawn, tmp_path, "x", *SMALL, "--sync-bn")
     assert script("train_teacher", *words.arguments) == 2
     assert "--sync-bn works on GPUs only" in one_line()
+
+
+def test_processes_do_not_meet_those_before_them() -> None:
+    store = dist.HashStore()  # survives, as that of torchrun does
+    words = set()
+    for _ in range(3):
+        with ThreadPoolExecutor(2) as pool:
+            # The main process comes last: what the others find first is of the time before.
+            others = [pool.submit(distributed.meet, store, rank, 3) for rank in (1, 2)]
+            time.sleep(0.1)
+            assert not any(other.done() for other in others)
+            main = distributed.meet(store, 0, 3)
+            assert [other.result(timeout=30) for other in others] == [main, main]
+        words.add(main)
+    assert len(words) == 3
+
+
+def test_a_main_process_that_does_not_come() -> None:
+    store = dist.HashStore()
+    store.set("main", "one that has died")
+    store.set_timeout(timedelta(seconds=0.1))
+    with pytest.raises(ConnectionError, match="main process has not come within"):
+        distributed.meet(store, 1, 2)
 
 
 def torchrun(run: Request, *options: str) -> subprocess.Popen[str]:

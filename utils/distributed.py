@@ -10,6 +10,8 @@ waiting for another process is never waiting for a GPU.
 import contextlib
 import os
 import sys
+import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,12 +35,14 @@ def processes() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    store, own_rank, size = next(rendezvous("env://"))
+    shared, own_rank, size = next(rendezvous("env://"))
+    prefix = meet(shared, own_rank, size)
+    store = dist.PrefixStore(prefix, shared)  # type: ignore[attr-defined]  # public all the same
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=own_rank, world_size=size
-    )
     try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=own_rank, world_size=size
+        )
         with only_the_main_prints():
             yield
     except BaseException as error:
@@ -56,6 +60,32 @@ def processes() -> Iterator[None]:
             ) from error
         raise
     dist.destroy_process_group()
+
+
+def meet(store: Any, own_rank: int, size: int) -> str:
+    """A word that these processes agree on, and that none before them had.
+
+    torchrun keeps its store when it starts processes again, and in it the addresses of those that
+    have died; and how often it did so is not the same number on every machine. So the main process
+    takes a random word, and the others trust a word once it answers to theirs.
+
+    Raises:
+        ConnectionError: the main process has not come within the store's time limit.
+    """
+    word = uuid.uuid4().hex
+    if own_rank == 0:
+        store.set("main", word)
+        others = [store.get(f"{word}/{other}").decode() for other in range(1, size)]  # waits
+        store.set(f"{word}/met", " ".join(others))
+        return word
+    limit = time.monotonic() + store.timeout.total_seconds()
+    while time.monotonic() < limit:
+        main: str = store.get("main").decode()
+        store.set(f"{main}/{own_rank}", word)
+        if store.check([f"{main}/met"]) and word in store.get(f"{main}/met").decode().split():
+            return main
+        time.sleep(0.02)
+    raise ConnectionError(f"the main process has not come within {store.timeout}; is it running?")
 
 
 def tells_of_another(error: BaseException) -> bool:
