@@ -180,7 +180,7 @@ def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
                 "it was started with"
             )
     try:
-        check_training(content["training"])
+        check_training(content["training"], trainer.state_dict())
         trainer.load_state_dict(content["training"])
     except Exception as error:  # what is in a file may be anything
         why = " ".join(f"{type(error).__name__}: {error}".split())

@@ -13,13 +13,21 @@ STATE: dict[str, Any] = {
     "position": 0,
     "best": 0.5,
     "readings": {"names": ["loss"], "sums": [1.5], "steps": 2},
+    "ledger": {"names": [], "sums": [], "steps": 0},
+    "schedule": {"base_lrs": [0.1], "last_epoch": 3, "lr_lambdas": [None], "_is_initial": False},
+    "scaler": {"scale": 65536.0, "_growth_tracker": 3},
+    "average": {"model": {}, "steps": 3},
     "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(2), "step": 3}}},
 }
 
 
 def test_a_sound_state() -> None:
-    check_training(STATE)
-    check_training({**STATE, "best": float("-inf"), "optimizer": {"state": {}}})
+    check_training(STATE, STATE)
+    other = {**STATE, "best": float("-inf"), "optimizer": {"state": {}}}
+    check_training({**other, "schedule": {**STATE["schedule"], "flag": True}}, STATE)
+    check_training(other, {**STATE, "average": None, "scaler": {}})
+    del (older := copy.deepcopy(STATE))["schedule"]["_is_initial"]
+    check_training(older, STATE)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +45,17 @@ def test_a_sound_state() -> None:
         (("readings", "sums"), [float("nan")]),
         (("optimizer", "state", 0, "momentum_buffer"), torch.full((2,), float("nan"))),
         (("optimizer", "state"), None),
+        (("ledger", "sums"), [float("inf")]),
+        (("schedule", "last_epoch"), 3.5),
+        (("schedule", "last_epoch"), True),
+        (("schedule", "base_lrs"), []),
+        (("schedule", "base_lrs"), [float("nan")]),
+        (("schedule", "base_lrs"), None),
+        (("schedule",), {}),
+        (("scaler", "scale"), "1"),
+        (("average", "steps"), {1: 2}),
+        (("average", "steps"), -1),
+        (("average",), []),
     ],
 )
 def test_values_that_are_none(place: tuple[Any, ...], value: object) -> None:
@@ -45,5 +64,5 @@ def test_values_that_are_none(place: tuple[Any, ...], value: object) -> None:
     for key in place[:-1]:
         container = container[key]
     container[place[-1]] = value
-    with pytest.raises((ValueError, TypeError, AttributeError)):
-        check_training(state)
+    with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
+        check_training(state, STATE)
