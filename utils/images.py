@@ -4,6 +4,7 @@ Pillow decodes everything. OpenCV needs a quarter to a third less time for a JPE
 bytes, but whether it notices a truncated file depends on its version, and it says nothing of why.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 # warns of larger ones, and turning warnings into errors is not safe among threads: we check.
 MAX_PIXELS = 89_478_485
 Image.MAX_IMAGE_PIXELS = None
+# Of damaged tags in a picture that can be read all the same; of others our errors speak.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
