@@ -104,6 +104,8 @@ def check_training(words: Sequence[str], ranges: Mapping[str, Range]) -> Distill
         raise ValueError("--val names no split, and trials are compared by their validation mAP")
     for name, (low, high, _) in ranges.items():
         default = getattr(config, name)
+        if default == 0 < low:
+            raise ValueError(f"{name} is 0 here; leave it out of --search, or change --preset")
         if not low <= default <= high:
             raise ValueError(
                 f"--range {name}={low:g}:{high:g} leaves out {default:g}, the default, which the "

@@ -32,12 +32,13 @@ def test_a_range_in_units():
         assert (scope.unit(scope.low), scope.unit(scope.high)) == (0, 1)
 
 
-def test_every_range_holds_both_presets():
+def test_every_range_holds_the_presets():
     assert set(DistillConfig.presets["paper"]) < set(RANGES)
     for preset in DistillConfig.presets:
         config = parse_arguments(DistillConfig, ["--preset", preset])
         for name, (low, high, _) in RANGES.items():
-            assert low <= getattr(config, name) <= high
+            off = (preset, name) == ("soft", "l2_weight")
+            assert getattr(config, name) == 0 if off else low <= getattr(config, name) <= high
 
 
 def test_ranges_are_overridden():
@@ -101,6 +102,11 @@ def test_training_flags_that_are_refused(teacher, words, message):
     ranges = search_ranges(["soft_weight"], ["soft_weight=0.1:0.4"])
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         check_training(["--teacher", teacher, *words], ranges)
+
+
+def test_a_term_that_is_off_is_not_searched(teacher):
+    with pytest.raises(ValueError, match="l2_weight is 0 here; leave it out of --search"):
+        check_training(["--teacher", teacher, "--preset", "soft"], search_ranges(["l2_weight"], []))
 
 
 def test_trials_are_validated_on_their_way_unless_told_how():
