@@ -27,7 +27,8 @@ def profile_steps(trainer: Trainer, folder: Path) -> str:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     for _ in range(WARM_UP):
         trainer.step(*trainer.shown(next(batches), table))
-    with profile(activities=activities) as profiler:
+    # There is one cycle; without acc_events some versions of torch warn of losing those before it.
+    with profile(activities=activities, acc_events=True) as profiler:
         for _ in range(STEPS):
             with record_function("load"):
                 batch = next(batches)
