@@ -265,6 +265,23 @@ def test_a_main_process_that_does_not_come() -> None:
         distributed.meet(store, 1, 2)
 
 
+def test_processes_that_cannot_join_end_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = dist.HashStore()
+    store.set_timeout(timedelta(seconds=0.1))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed, "rendezvous", lambda _: iter([(store, 0, 2)]))
+    with pytest.raises(ConnectionError, match="another process"), distributed.processes():
+        pytest.fail("the other process has never come")
+
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("Gloo connectFullMesh failed with [gloo/transport/tcp/pair.cc:152]")
+
+    monkeypatch.setattr(distributed, "meet", lambda *_: "word")
+    monkeypatch.setattr(dist, "init_process_group", refused)
+    with pytest.raises(ConnectionError, match="another process"), distributed.processes():
+        pytest.fail("the other process has gone")
+
+
 def torchrun(run: Request, *options: str) -> subprocess.Popen[str]:
     """Two processes, started by the real torchrun."""
     # After -- because torchrun takes --logs for an abbreviation of flags of its own.

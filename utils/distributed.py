@@ -35,11 +35,11 @@ def processes() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    shared, own_rank, size = next(rendezvous("env://"))
-    prefix = meet(shared, own_rank, size)
-    store = dist.PrefixStore(prefix, shared)  # type: ignore[attr-defined]  # public all the same
+    store, own_rank, size = next(rendezvous("env://"))
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     try:
+        prefix = meet(store, own_rank, size)
+        store = dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]  # public all the same
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=own_rank, world_size=size
         )
