@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nets.inference import detect
+from nets.detect import detect
 from nets.outputs import Detections, Targets
 from nets.saved import load_network
 from nets.stages import check_class_names
 from utils.cli import parse_arguments, run
 from utils.config import MapConfig
-from utils.device import Precision, choose_device, memory_for
-from utils.distributed import is_main
-from utils.draw import draw_precision_recall
-from utils.engine import evaluate
-from utils.evaluator import Evaluator
+from utils.data.store import open_store, read_samples
+from utils.data.voc import read_classes
+from utils.engine.evaluation import evaluate
 from utils.files import check_file, check_folder, whole
-from utils.report import average_precision, cost, table, write_json
-from utils.result_files import class_files, load_detections, result_ids, save_detections
-from utils.runs import open_store, read_samples
-from utils.voc import read_classes
+from utils.metrics.evaluator import Evaluator
+from utils.metrics.result_files import class_files, load_detections, result_ids, save_detections
+from utils.runtime.device import Precision, choose_device, memory_for
+from utils.runtime.distributed import is_main
+from utils.show.draw import draw_precision_recall
+from utils.show.report import average_precision, cost, table, write_json
 
 
 def main(arguments: Sequence[str] | None) -> None:

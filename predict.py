@@ -9,15 +9,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nets.inference import detect_images
+from nets.detect import detect_images
 from nets.saved import load_network
 from utils.cli import parse_arguments, run
 from utils.config import PredictConfig
-from utils.device import choose_device, memory_for
-from utils.draw import draw_boxes
+from utils.data.media import Frame, ImageWriter, VideoWriter, open_source
 from utils.files import check_folder
-from utils.media import Frame, ImageWriter, VideoWriter, open_source
-from utils.report import write_json
+from utils.runtime.device import choose_device, memory_for
+from utils.show.draw import draw_boxes
+from utils.show.report import write_json
 
 
 def main(arguments: Sequence[str] | None) -> None:

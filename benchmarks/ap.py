@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from benchmarks.scenes import NAMES
 from benchmarks.timing import Row, compare
-from utils.evaluator import Evaluator
+from utils.metrics.evaluator import Evaluator
 
 IMAGES, DETECTIONS, OBJECTS = 4952, 200, 3
 Numbers = npt.NDArray[Any]

@@ -9,10 +9,10 @@ from torchvision.transforms import v2
 
 from benchmarks import scenes
 from benchmarks.timing import Row, compare
-from utils.augment import augment, uniforms
 from utils.boxes import Targets
-from utils.images import load_padded, read_image
-from utils.store import LARGEST_SIDE
+from utils.data.augment import augment, uniforms
+from utils.data.images import load_padded, read_image
+from utils.data.store import LARGEST_SIDE
 
 
 def reading(folder: Path) -> Iterator[Row]:

@@ -18,8 +18,8 @@ from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask
-from utils.device import choose_device
-from utils.report import cost
+from utils.runtime.device import choose_device
+from utils.show.report import cost
 
 KD_WEIGHTS = {"soft": 0.3, "conf": 0.7, "l2": 0.5, "loc": 1.0}
 

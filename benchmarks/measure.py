@@ -17,12 +17,14 @@ from nets.outputs import Outputs
 from nets.postprocess import postprocess
 from nets.priors import prior_boxes
 from nets.ssd import SSD300
-from utils.augment import uniforms
 from utils.config import TrainConfig
-from utils.device import Precision
-from utils.engine import Task, Trainer, channels_last
-from utils.store import Store
-from utils.voc import Sample
+from utils.data.augment import uniforms
+from utils.data.store import Store
+from utils.data.voc import Sample
+from utils.engine.evaluation import channels_last
+from utils.engine.task import Task
+from utils.engine.trainer import Trainer
+from utils.runtime.device import Precision
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:

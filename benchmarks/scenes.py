@@ -11,9 +11,9 @@ from torchvision.ops import box_iou
 
 from nets.outputs import Outputs, Targets
 from nets.priors import prior_boxes
+from tools.demo.drawn_set import make_drawn_set
 from utils.boxes import cxcywh_to_xyxy
-from utils.shapes import make_shapes
-from utils.voc import Sample, read_classes, read_split
+from utils.data.voc import Sample, read_classes, read_split
 
 BATCH, CLASSES, SIZE = 32, 20, 300
 NAMES = tuple(f"class {k}" for k in range(1, CLASSES + 1))
@@ -79,5 +79,5 @@ def voc_size_images(folder: Path, images: int) -> list[Path]:
 def drawn_samples(folder: Path, images: int = 64) -> list[Sample]:
     """Drawn JPEG images of about VOC's size."""
     devkit = folder / "VOCdevkit"
-    make_shapes(devkit, train=images, val=0, test=0, seed=0)
+    make_drawn_set(devkit, train=images, val=0, test=0, seed=0)
     return read_split(devkit, ["VOC2007/train"], read_classes(devkit / "VOC2007/classes.txt"))[0]

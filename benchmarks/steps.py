@@ -14,11 +14,11 @@ from nets.outputs import Outputs, Targets
 from nets.postprocess import postprocess
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask
-from utils.augment import resize
-from utils.device import Precision
-from utils.engine import channels_last, evaluate
-from utils.evaluator import Evaluator
-from utils.store import Store
+from utils.data.augment import resize
+from utils.data.store import Store
+from utils.engine.evaluation import channels_last, evaluate
+from utils.metrics.evaluator import Evaluator
+from utils.runtime.device import Precision
 
 # Candidates (scores above 0.01) of an image that a trained detector has; see `calibrate`.
 CANDIDATES = 1000

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.outputs import Matches, Outputs
-from utils.distributed import mean_over_processes
+from utils.runtime.distributed import mean_over_processes
 
 
 def mine_hard_negatives(
@@ -29,10 +29,10 @@ def mine_hard_negatives(
     positives = positive.sum(1, keepdim=True)
     wanted = (positives * neg_pos_ratio).long().masked_fill(positives == 0, negatives_for_hard)
     background_loss = log_p.detach()[:, 0].abs()  # abs, not minus: no -0.0
-    return largest(background_loss.masked_fill(positive, -1.0), wanted) & ~positive
+    return mark_largest(background_loss.masked_fill(positive, -1.0), wanted) & ~positive
 
 
-def largest(values: Tensor, count: Tensor) -> Tensor:
+def mark_largest(values: Tensor, count: Tensor) -> Tensor:
     """Marks the `count` largest non-negative values of each row, without sorting.
 
     The bits of a non-negative float, read as an integer, keep its order. So the smallest value that

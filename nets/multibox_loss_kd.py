@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nets.multibox_loss import MultiBoxLoss, at_least_float32, log_probabilities, masked_sum
 from nets.outputs import Matches, Outputs
-from utils.distributed import mean_over_processes
+from utils.runtime.distributed import mean_over_processes
 
 
 class MultiBoxLoss_KD(MultiBoxLoss):
@@ -110,9 +110,9 @@ class MultiBoxLoss_KD(MultiBoxLoss):
         ).gt(0)
         same = student.logits.argmax(-1) == teacher.logits.argmax(-1)
         return {
-            "bound_active": share(active, positive),
-            "agreement": share(same, positive | negative),
-            "agreement_on_positives": share(same, positive),
+            "bound_active": fraction(active, positive),
+            "agreement": fraction(same, positive | negative),
+            "agreement_on_positives": fraction(same, positive),
         }
 
     def soft_target(self, student: Tensor, teacher: Tensor, log_p: Tensor | None = None) -> Tensor:
@@ -150,7 +150,7 @@ class MultiBoxLoss_KD(MultiBoxLoss):
         return error_s.masked_fill(~(error_s + self.reg_m > error_t), 0.0)
 
 
-def share(which: Tensor, of: Tensor) -> Tensor:
+def fraction(which: Tensor, of: Tensor) -> Tensor:
     """How large a part of the marked places `of`, over all processes, is also marked in `which`."""
     counts = torch.stack(((which & of).sum(), of.sum())).float()
     part, whole = mean_over_processes(counts).unbind()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from utils.boxes import Targets
+from utils.boxes import Detections, Targets
 
 __all__ = ["Detections", "Matches", "Outputs", "Targets"]
 
@@ -35,16 +35,3 @@ class Matches(NamedTuple):
 
     labels: Tensor
     offsets: Tensor
-
-
-class Detections(NamedTuple):
-    """What an image shows, best first, padded with label 0 and score 0.
-
-    boxes: `[B, D, 4]` xyxy, image fractions, clipped to the image.
-    scores: `[B, D]` in 0..1.
-    labels: `[B, D]` int64; 1..K.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nets.inference import detect
+from nets.detect import detect
 from nets.outputs import Detections, Targets
 from nets.ssd import SSD300
 from nets.tasks import DistillTask
-from utils import ledger
-from utils.augment import uniforms
-from utils.distributed import largest, share
-from utils.evaluation import channels_last, evaluate
-from utils.evaluator import Evaluator
-from utils.store import Store
-from utils.trainer import Trainer, eagerly
+from utils.data.augment import uniforms
+from utils.data.store import Store
+from utils.engine import ledger
+from utils.engine.evaluation import channels_last, evaluate
+from utils.engine.trainer import Trainer, eagerly
+from utils.metrics.evaluator import Evaluator
+from utils.runtime.distributed import most_of_processes, own_part
 
 SECONDS = 3.0  # for what a network detects in a sample of the validation images
 FEW, MANY = 8, 128  # images of a sample, at least and at most
@@ -132,7 +132,7 @@ def choose_sample(trainer: Trainer, model: SSD300, validation: Store) -> Store |
             detect(model, image).scores.cpu()
         seconds = time.perf_counter() - started
     # The slowest process decides for all.
-    count = min(-largest(-int(SECONDS / seconds)), MANY, len(validation))
+    count = min(-most_of_processes(-int(SECONDS / seconds)), MANY, len(validation))
     if count < min(FEW, len(validation)):
         return None
     chosen = torch.linspace(0, len(validation) - 1, count).long().tolist()
@@ -153,7 +153,7 @@ def mean_ap(trainer: Trainer, model: SSD300, sample: Store, evaluator: Evaluator
 
 def one_batch(trainer: Trainer, task: DistillTask) -> dict[str, float]:
     """The ledger of the first batch that training will see, on a CPU of a few of its images."""
-    indices = share(trainer.epoch_order()[0])
+    indices = own_part(trainer.epoch_order()[0])
     if trainer.precision.device.type == "cpu":
         indices = indices[:ON_A_CPU]
     (batch,) = trainer.store.batches([indices])

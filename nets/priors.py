@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from utils.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from utils.data.augment import IMAGE_SIZE
 
-IMAGE_SIZE = 300
 DEFAULT_LAYOUT = "paper"
 
 

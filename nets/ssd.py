@@ -1,15 +1,18 @@
 """SSD300: a backbone, extra layers down to 1 x 1, and one pair of convolutional heads a source."""
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nets.backbones import BACKBONES, Backbone
-from nets.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from nets.backbones.base import IMAGENET_STD
+from nets.foreign.bubbliiiing import FOREIGN_BACKBONES
 from nets.outputs import Outputs
-from nets.priors import DEFAULT_LAYOUT, IMAGE_SIZE, LAYOUTS, layout_named, prior_boxes
+from nets.priors import DEFAULT_LAYOUT, LAYOUTS, layout_named, prior_boxes
 from utils import spec
+from utils.data.augment import IMAGE_SIZE, IMAGENET_MEAN
 
 
 class SSD300(nn.Module):
@@ -49,7 +52,8 @@ class SSD300(nn.Module):
             raise ValueError(f"SSD300 needs at least one class, not {classes}")
         tiling = layout_named(layout)
         self.spec, self.classes, self.layout = backbone, classes, layout
-        self.backbone: Backbone = spec.build(backbone, BACKBONES, "backbone", pretrained=pretrained)
+        known = BACKBONES | FOREIGN_BACKBONES
+        self.backbone: Backbone = spec.build(backbone, known, "backbone", pretrained=pretrained)
         extras = extra_layers(self.backbone, tiling.grids)
         self.extras = nn.ModuleList(extras)
         added = tuple(out for _, out in self.backbone.extras[: len(extras)])
@@ -124,3 +128,38 @@ def serves(backbone: Backbone, grids: tuple[int, ...]) -> bool:
     """Whether the backbone's maps and as many extras as are left have these grids."""
     have = len(backbone.grids)
     return backbone.grids == grids[:have] and len(backbone.extras) >= len(grids) - have
+
+
+def load_weights(model: SSD300, state: dict[str, Tensor]) -> None:
+    """Copies every entry of `state` into `model`, or none.
+
+    Raises:
+        ValueError: entries are missing, left over, of another shape or no finite numbers; the
+            first three are named.
+    """
+    own = model.state_dict()
+    misfits = {key: misfit(state[key], own[key]) for key in own if key in state}
+    differences = [
+        *(f"{key} is missing" for key in own if key not in state),
+        *(f"{key} is unknown" for key in state if key not in own),
+        *(f"{key} {fault}" for key, fault in misfits.items() if fault),
+    ]
+    if differences:
+        listed = "; ".join(differences[:3])
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise ValueError(
+            f"the weights are not those of {model.spec} with {model.classes} classes: "
+            f"{listed}{more}"
+        )
+    model.load_state_dict(state)
+
+
+def misfit(value: Any, own: Tensor) -> str:
+    """Why `value` cannot be copied into `own`; empty where it can."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_quantized:
+        return "is no plain tensor"
+    if value.shape != own.shape:
+        return f"is {tuple(value.shape)} instead of {tuple(own.shape)}"
+    if value.is_floating_point() != own.is_floating_point() or value.is_complex() or value.is_meta:
+        return f"has {value.dtype} on {value.device} instead of {own.dtype}"
+    return "" if value.isfinite().all() else "holds infinite values or NaN"

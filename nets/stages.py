@@ -18,12 +18,14 @@ from nets.priors import DEFAULT_LAYOUT, layout_named
 from nets.saved import describe_network, load_network
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask, check_compatible
-from utils import runs, spec
+from utils import spec
 from utils.config import DistillConfig, TrainConfig
-from utils.device import choose_device
-from utils.store import Store
-from utils.trainer import Trainer
-from utils.voc import read_classes
+from utils.data.store import Store
+from utils.data.voc import read_classes
+from utils.engine.fit import fit
+from utils.engine.runs import has_run, run_folder
+from utils.engine.trainer import Trainer
+from utils.runtime.device import choose_device
 
 
 def train_detector(config: TrainConfig) -> Path:
@@ -36,14 +38,14 @@ def train_detector(config: TrainConfig) -> Path:
         MultiBoxLoss(config.neg_pos_ratio, config.negatives_for_hard),
         {"conf": config.conf_weight, "loc": config.loc_weight},
     )
-    return runs.train(task, config, class_names, describe_network(model, class_names), device)
+    return fit(task, config, class_names, describe_network(model, class_names), device)
 
 
 def train_student(config: DistillConfig) -> Path:
     """Stage 2, after stage 1 where no teacher is given; returns the path of best.pth."""
     device = choose_device(config.device)
     class_names = read_classes(config.classes)
-    runs.run_folder(config)
+    run_folder(config)
     teacher_path: str | Path = config.teacher
     if not teacher_path:
         # What is wrong with the student shows before hours of teacher training.
@@ -51,7 +53,7 @@ def train_student(config: DistillConfig) -> Path:
         distill_task(config, student, student)
         teacher_path = train_teacher(config)
         # What stopped in stage 1 has no stage 2 to go on with.
-        config = dataclasses.replace(config, resume=config.resume and runs.has_run(config))
+        config = dataclasses.replace(config, resume=config.resume and has_run(config))
     teacher, teacher_names = load_network(teacher_path, device, class_names)
     check_class_names(teacher_names, class_names)
     layout = DEFAULT_LAYOUT if config.match_priors else teacher.layout
@@ -63,9 +65,7 @@ def train_student(config: DistillConfig) -> Path:
         preflight(trainer, validation, class_names, warm=bool(config.weights))
 
     description = describe_network(student, class_names)
-    return runs.train(
-        task, config, class_names, description, device, look if config.preflight else None
-    )
+    return fit(task, config, class_names, description, device, look if config.preflight else None)
 
 
 def build_network(
@@ -138,7 +138,7 @@ def train_teacher(config: DistillConfig) -> Path:
         "weights": "",  # the student's
     }
     teacher_config = TrainConfig(**shared)
-    if not runs.has_run(teacher_config):
+    if not has_run(teacher_config):
         teacher_config = dataclasses.replace(teacher_config, resume=False)
     print(f"stage 1: teacher {config.teacher_backbone} -> {Path(config.logs) / name}")
     best = train_detector(teacher_config)

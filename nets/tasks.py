@@ -18,8 +18,8 @@ from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Detections, Outputs, Targets
 from nets.postprocess import postprocess
 from nets.ssd import SSD300
-from utils.ledger import PREFIX, gradient_shares
-from utils.task import Task
+from utils.engine.ledger import PREFIX, gradient_shares
+from utils.engine.task import Task
 
 
 class DetectionTask(Task):

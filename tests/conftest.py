@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tools.demo.drawn_set import make_drawn_set
 from utils.cli import run
-from utils.interrupts import SIGNALS
-from utils.shapes import make_shapes
+from utils.engine.interrupts import SIGNALS
 
 Script = Callable[..., int]
 Refused = Callable[..., str]
@@ -33,8 +33,17 @@ def interruptible() -> Iterator[None]:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A devkit of 8 training, 4 validation and 6 test images; tests must not write into it."""
     devkit = tmp_path_factory.mktemp("drawn") / "VOCdevkit"
-    make_shapes(devkit, train=8, val=4, test=6, seed=1)
+    make_drawn_set(devkit, train=8, val=4, test=6, seed=1)
     return devkit
+
+
+def main_of(name: str) -> Callable[[Sequence[str] | None], None]:
+    """What `python NAME.py` or `python -m NAME` calls."""
+    module = import_module(name)
+    if hasattr(module, "__path__"):
+        module = import_module(f"{name}.__main__")
+    main: Callable[[Sequence[str] | None], None] = module.main
+    return main
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def script() -> Script:
     def call(name: str, *arguments: object) -> int:
         words: Sequence[str] = [str(argument) for argument in arguments]
         with pytest.raises(SystemExit) as exit_info:
-            run(import_module(name).main, words)
+            run(main_of(name), words)
         status = exit_info.value.code
         assert isinstance(status, int)
         return status

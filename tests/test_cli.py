@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from tests.conftest import Refused, Script
-from utils.checkpoint import save_checkpoint
-from utils.log import read_metrics
-from utils.shapes import make_shapes
+from tools.demo.drawn_set import make_drawn_set
+from utils.engine.checkpoint import save_checkpoint
+from utils.engine.log import read_metrics
 
 SMALL = ["--backbone", "resnet18(width=0.125)", "--no-pretrained", "--epochs", "1"]
 SMALL += ["--batch-size", "4", "--workers", "1", "--device", "cpu"]
@@ -113,7 +113,7 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(
     interrupted = tmp_path / "interrupted"
     # An interruption after the first of two epochs: the schedule is the one of two epochs.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("utils.engine.draw_curves", interrupt)
+        patch.setattr("utils.engine.runs.draw_curves", interrupt)
         assert script("train_teacher", *two, "--val-every", "1", "--name", "interrupted") == 130
     assert len(read_metrics(interrupted / "metrics.jsonl")) == 1
     assert script("train_teacher", *two, "--name", "interrupted", "--resume") == 0
@@ -243,7 +243,7 @@ def test_a_broken_image_that_shows_late_is_refused_with_a_remedy(
     tmp_path: Path, refused: Refused
 ) -> None:
     devkit = tmp_path / "VOCdevkit"
-    make_shapes(devkit, train=4, val=2, test=0, seed=2)
+    make_drawn_set(devkit, train=4, val=2, test=0, seed=2)
     image = devkit / "VOC2007/JPEGImages/train_00000.jpg"
     image.write_bytes(image.read_bytes()[:2000])  # its header is fine
     for cache in ("ram", "none"):
@@ -341,7 +341,7 @@ def test_bad_data_is_refused_or_counted(
     tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str], refused: Refused
 ) -> None:
     devkit = tmp_path / "VOCdevkit"
-    make_shapes(devkit, train=6, val=2, test=0, seed=2)
+    make_drawn_set(devkit, train=6, val=2, test=0, seed=2)
     image = devkit / "VOC2007/JPEGImages/train_00000.jpg"
     image.write_bytes(image.read_bytes()[:2000])
     (devkit / "VOC2007/Annotations/train_00001.xml").write_text("<annotation>")

@@ -23,9 +23,10 @@ from nets.backbones import BACKBONES
 from nets.stages import build_network
 from tests.soak.launcher import ROOT, Launcher, Plain, Request
 from tests.soak.test_soak import difference, outcome
-from utils import distributed, runs
 from utils.config import TrainConfig
-from utils.log import read_metrics
+from utils.engine import runs
+from utils.engine.log import read_metrics
+from utils.runtime import distributed
 
 SMALL = ["--backbone", "resnet18(width=0.125)"]
 
@@ -104,8 +105,8 @@ def test_two_processes_report_the_metrics_of_one(trained: Path) -> None:
 
 
 def test_processes_really_had_different_numbers_of_objects(drawn: Path) -> None:
-    from utils.store import Store
-    from utils.voc import read_classes, read_split
+    from utils.data.store import Store
+    from utils.data.voc import read_classes, read_split
 
     names = read_classes(drawn / "VOC2007/classes.txt")
     samples, _ = read_split(drawn, ["VOC2007/train"], names)
@@ -224,12 +225,12 @@ def test_a_restarted_process_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_one_process_is_left_alone() -> None:
     value, module = torch.ones(3), torch.nn.Linear(1, 1)
-    assert distributed.share(value) is not None
-    assert torch.equal(distributed.share(value), value)
+    assert distributed.own_part(value) is not None
+    assert torch.equal(distributed.own_part(value), value)
     assert distributed.mean_over_processes(value) is value
     assert distributed.average_gradients(module) is module
     assert distributed.gather("x") == ["x"]
-    assert distributed.largest(-3) == -3
+    assert distributed.most_of_processes(-3) == -3
     assert (distributed.rank(), distributed.local_rank(), distributed.is_main()) == (0, 0, True)
     distributed.barrier()
 

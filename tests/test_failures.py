@@ -23,12 +23,12 @@ from nets.backbones import BACKBONES
 from tests.soak.launcher import ROOT, Plain, Request
 from tests.test_distributed import torchrun
 from tests.test_resume import at_step, on, position
-from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.cli import run
-from utils.device import memory_for
+from utils.data.media import VideoWriter, open_source
+from utils.engine.checkpoint import load_checkpoint, save_checkpoint
+from utils.engine.trainer import Trainer
 from utils.files import check_file, check_folder, described, whole, write_whole
-from utils.media import VideoWriter, open_source
-from utils.trainer import Trainer
+from utils.runtime.device import memory_for
 
 Script = Callable[..., int]
 
@@ -100,7 +100,7 @@ def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "last.pth", {"epoch": 1})
     program = (
         "import resource, torch\n"
-        "from utils.checkpoint import save_checkpoint\n"
+        "from utils.engine.checkpoint import save_checkpoint\n"
         "from utils.cli import run\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "content = {'epoch': 2, 'model': torch.zeros(100_000)}\n"
@@ -344,7 +344,7 @@ def test_control_c_while_data_loads(
     def interrupt(*_: object, **__: object) -> Tensor:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("utils.store.decode", interrupt)
+    monkeypatch.setattr("utils.data.store.decode", interrupt)
     assert script("train_teacher", *on(drawn, tmp_path, "run")) == 130
     assert one_line().endswith(": stopped by SIGINT")
     assert not (tmp_path / "run").exists()

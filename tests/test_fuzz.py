@@ -30,11 +30,11 @@ from tests.fuzz.mutations import (
 )
 from tests.fuzz.playing import Ending, Player, fault, leftovers
 from tests.soak.launcher import ROOT, Plain
-from tests.utils.test_media import write_video
-from tools.check_data import CheckConfig
-from utils.checkpoint import FORMAT
+from tests.utils.data.test_media import write_video
+from tools.check_data.__main__ import CheckConfig
+from tools.demo.drawn_set import make_drawn_set
 from utils.config import DistillConfig, MapConfig, PredictConfig, TrainConfig, flag
-from utils.shapes import make_shapes
+from utils.engine.checkpoint import FORMAT
 
 
 def corpus(examples: int) -> Callable[..., Any]:
@@ -55,7 +55,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.devkit = folder / "VOCdevkit"
-        make_shapes(self.devkit, train=3, val=2, test=0, seed=4)
+        make_drawn_set(self.devkit, train=3, val=2, test=0, seed=4)
         self.year = self.devkit / "VOC2007"
         self.classes = self.year / "classes.txt"
         self.results = folder / "results"
@@ -377,7 +377,7 @@ def test_command_lines(data: st.DataObject, name: str, world: World, play: Playe
     below.mkdir(parents=True, exist_ok=True)
     with world.unchanged(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(below)
-        patch.setattr("utils.runs.fit", lambda *_: None)
+        patch.setattr("utils.engine.fit.train_epochs", lambda *_: None)
         assert fault(play(name, *words), fine=(0, 1) if "check" in name else (0,)) == ""
 
 

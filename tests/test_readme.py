@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.shapes import make_shapes
+from tools.demo.drawn_set import make_drawn_set
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
@@ -36,7 +36,7 @@ def test_make_targets_exist() -> None:
 
 
 def in_process(script: Callable[..., int]) -> Callable[..., None]:
-    """Stands for `utils.jobs.logged_script`."""
+    """Stands for `tools.jobs.logged_script`."""
 
     def run(name: str, *arguments: object, **rest: object) -> None:
         del rest
@@ -49,15 +49,15 @@ def test_commands_run_in_the_order_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Callable[..., int]
 ) -> None:
     devkit = tmp_path / "VOCdevkit"
-    make_shapes(devkit, train=2, val=2, test=2, seed=3)
+    make_drawn_set(devkit, train=2, val=2, test=2, seed=3)
     (devkit / "VOC2007").rename(devkit / "VOC2012")
-    make_shapes(devkit, train=2, val=2, test=2, seed=4)
+    make_drawn_set(devkit, train=2, val=2, test=2, seed=4)
     (tmp_path / "model_data").mkdir()
     classes = (devkit / "VOC2007/classes.txt").read_text("utf-8")
     (tmp_path / "model_data/voc_classes.txt").write_text(classes, "utf-8")
     monkeypatch.chdir(tmp_path)
     # The jobs of a tool run in this process, too.
-    monkeypatch.setattr("utils.compare_jobs.logged_script", in_process(script))
+    monkeypatch.setattr("tools.compare.jobs.logged_script", in_process(script))
     ran = []
     for command in COMMANDS:
         program, name, *arguments = shlex.split(command, comments=True)

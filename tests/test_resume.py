@@ -12,8 +12,8 @@ import train_teacher
 from nets.backbones import BACKBONES
 from tests.soak.launcher import Plain
 from tests.soak.test_soak import difference, outcome
-from utils.interrupts import SIGNALS, Stopped, StopSignals
-from utils.trainer import Trainer
+from utils.engine.interrupts import SIGNALS, Stopped, StopSignals
+from utils.engine.trainer import Trainer
 
 Script = Callable[..., int]
 
@@ -97,7 +97,9 @@ def test_a_signal_during_validation_does_not_wait_for_its_end(
     assert script("train_teacher", *on(drawn, tmp_path, "whole", "--val-every", "1")) == 0
     words = on(drawn, tmp_path, "stopped", "--val-every", "1")
     with monkeypatch.context() as patch:
-        patch.setattr("utils.trainer.evaluate", lambda *_: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(
+            "utils.engine.trainer.evaluate", lambda *_: signal.raise_signal(signal.SIGTERM)
+        )
         assert script("train_teacher", *words) == 143
     assert position(tmp_path / "stopped") == (0, 3)  # all steps, but not yet validated
     assert script("train_teacher", *words, "--resume") == 0

@@ -8,12 +8,13 @@ Every script reads such files as they are; a converted one also holds its class 
 from collections.abc import Sequence
 from pathlib import Path
 
-from nets.saved import default_names, describe_network, foreign_network
-from utils.checkpoint import is_ours, load_tensors, save_checkpoint
+from nets.foreign.convert import PROJECTS, convert
+from nets.foreign.networks import default_names, foreign_network
+from nets.saved import describe_network
 from utils.cli import Parser, run
-from utils.convert import PROJECTS, convert
+from utils.data.voc import read_classes
+from utils.engine.checkpoint import is_ours, load_tensors, save_checkpoint
 from utils.files import check_folder
-from utils.voc import read_classes
 
 
 def main(arguments: Sequence[str] | None) -> None:
@@ -38,7 +39,7 @@ def import_weights(
     """Writes `source` as `destination`; returns what it was, for people.
 
     Args:
-        source: a file that `utils.convert` recognises.
+        source: a file that `nets.foreign.convert` recognises.
         destination: a name that is free.
         classes: a class list, see `read_classes`; needed where the names are unknown.
         project: as for `convert`.

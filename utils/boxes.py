@@ -29,6 +29,19 @@ class Targets(NamedTuple):
         return Targets(*(x.to(device, non_blocking=non_blocking) for x in self))
 
 
+class Detections(NamedTuple):
+    """What an image shows, best first, padded with label 0 and score 0.
+
+    boxes: `[B, D, 4]` xyxy, image fractions, clipped to the image.
+    scores: `[B, D]` in 0..1.
+    labels: `[B, D]` int64; 1..K.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     """`[..., 4]` (centre x, centre y, width, height) -> `[..., 4]` (left, top, right, bottom)."""
     centre, half = boxes[..., :2], boxes[..., 2:] / 2

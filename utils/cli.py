@@ -13,9 +13,9 @@ from typing import Any, NoReturn, TypeVar
 import torch
 
 from utils.config import flag
-from utils.distributed import is_main, processes
+from utils.engine.interrupts import Stopped
 from utils.files import described
-from utils.interrupts import Stopped
+from utils.runtime.distributed import is_main, processes
 
 T = TypeVar("T")
 
@@ -40,6 +40,7 @@ def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> 
         SystemExit: unknown flag, or a value of the wrong type; status 2 after one line.
     """
     parser = Parser(
+        prog=program(),
         description=schema.__doc__,
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -70,8 +71,8 @@ def run(
     """Runs a script; input that it refuses ends it with one line and exit status 2.
 
     So does a signal, with the status that is usual for it, once training has saved itself. Under
-    torchrun the script runs in every process, see `utils.distributed.processes`. A reader that has
-    enough of the output (`| head`) ends it, too, silently.
+    torchrun the script runs in every process, see `utils.runtime.distributed.processes`. A reader
+    that has enough of the output (`| head`) ends it, too, silently.
 
     With TRACEBACK=1 in the environment the traceback is shown, too.
     """
@@ -97,7 +98,7 @@ def complaint(error: Exception) -> str:
     """What an error says, with a remedy where it has none itself."""
     if isinstance(error, OSError):
         return described(error)
-    if isinstance(error, torch.OutOfMemoryError):  # outside of `utils.device.memory_for`
+    if isinstance(error, torch.OutOfMemoryError):  # outside of `utils.runtime.device.memory_for`
         first = str(error).partition(". ")[0]
         return f"{first}; free the GPU, lower --batch-size, or pass --cache ram or --device cpu"
     return str(error) or f"{type(error).__name__}; set TRACEBACK=1 to see where"
@@ -105,8 +106,14 @@ def complaint(error: Exception) -> str:
 
 def end(message: str, status: int) -> NoReturn:
     """Ends this process with one line."""
-    print(line(f"{Path(sys.argv[0]).name}: {message}"), file=sys.stderr)
+    print(line(f"{program()}: {message}"), file=sys.stderr)
     sys.exit(status)
+
+
+def program() -> str:
+    """What was started: `train_kd.py`, or `tools.compare` where that is a folder."""
+    path = Path(sys.argv[0])
+    return f"tools.{path.parent.name}" if path.name == "__main__.py" else path.name
 
 
 def line(text: str, longest: int = 1200) -> str:

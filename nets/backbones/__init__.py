@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 
 from nets.backbones.base import Backbone
-from nets.backbones.bubbliiiing import BubbliiiingMobileNetV2, BubbliiiingResNet50
 from nets.backbones.mobilenetv2 import MobileNetV2
 from nets.backbones.resnet import ResNet
 from nets.backbones.vgg import VGG16
@@ -18,6 +17,4 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet34": partial(ResNet, depth=34),
     "resnet50": partial(ResNet, depth=50),
     "mobilenetv2": MobileNetV2,
-    "bubbliiiing_resnet50": BubbliiiingResNet50,
-    "bubbliiiing_mobilenetv2": BubbliiiingMobileNetV2,
 }

@@ -7,8 +7,7 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor, nn
 
-# torchvision's ImageNet statistics on the 0..255 scale; its weights were trained with them.
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
+# torchvision's, as `utils.data.augment.IMAGENET_MEAN`, on the 0..255 scale.
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 # The widest networks in print (ResNet-50 x 4, Chen et al., "A Simple Framework for Contrastive

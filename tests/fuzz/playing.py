@@ -34,7 +34,7 @@ class Player:
             warnings.simplefilter("always")
             for category in HIDDEN:
                 warnings.simplefilter("ignore", category)
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # utils.images
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # images.py
             status = self.script(name, *arguments)
         out, err = self.capfd.readouterr()
         err += "".join(f"{w.category.__name__}: {w.message}\n" for w in shown)

@@ -13,7 +13,7 @@ from nets.matching import match
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Outputs, Targets
 from nets.priors import prior_boxes
-from utils.augment import augment, uniforms
+from utils.data.augment import augment, uniforms
 
 PRIORS = prior_boxes()[-200:]
 

@@ -14,8 +14,8 @@ from nets import multibox_loss
 from nets.matching import match
 from nets.multibox_loss import (
     MultiBoxLoss,
-    largest,
     log_probabilities,
+    mark_largest,
     masked_sum,
     mine_hard_negatives,
 )
@@ -379,7 +379,7 @@ class TestLargest:
         expected = torch.zeros_like(values, dtype=torch.bool)
         for row, (k, ranked) in enumerate(zip(count[:, 0].tolist(), order, strict=True)):
             expected[row, ranked[:k]] = True
-        assert torch.equal(largest(values, count), expected & (values >= 0))
+        assert torch.equal(mark_largest(values, count), expected & (values >= 0))
 
     def test_none_is_marked_when_none_is_wanted(self):
-        assert not largest(torch.rand(2, 9), torch.zeros(2, 1, dtype=torch.long)).any()
+        assert not mark_largest(torch.rand(2, 9), torch.zeros(2, 1, dtype=torch.long)).any()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nets.preflight import MixedUp, judge_shares
-from utils.checkpoint import load_tensors
+from utils.engine.checkpoint import load_tensors
 
 TINY = "resnet18(width=0.125)"
 

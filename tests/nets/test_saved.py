@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nets.saved import describe_network, load_network, load_weights
-from nets.ssd import SSD300
-from utils.checkpoint import save_checkpoint
+from nets.saved import describe_network, load_network
+from nets.ssd import SSD300, load_weights
+from utils.engine.checkpoint import save_checkpoint
 
 TINY, NAMES = "resnet18(width=0.125)", ("cat", "dog")
 

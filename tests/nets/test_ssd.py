@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from nets.backbones import BACKBONES
-from nets.backbones.base import IMAGENET_MEAN, IMAGENET_STD, divisible_by_8, imagenet_state
+from nets.backbones.base import IMAGENET_STD, divisible_by_8, imagenet_state
 from nets.backbones.mobilenetv2 import MobileNetV2
 from nets.backbones.resnet import ResNet
 from nets.backbones.vgg import VGG16, L2Norm
@@ -18,6 +18,7 @@ from nets.outputs import Targets
 from nets.postprocess import postprocess
 from nets.ssd import SSD300, extra_layers
 from utils.boxes import iou
+from utils.data.augment import IMAGENET_MEAN
 
 TINY = "resnet18(width=0.125)"
 

@@ -9,22 +9,22 @@ from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.saved import describe_network
 from nets.ssd import SSD300
 from nets.tasks import DistillTask
-from utils.checkpoint import save_checkpoint
 from utils.config import DistillConfig, TrainConfig
+from utils.engine.checkpoint import save_checkpoint
 
 TINY = "resnet18(width=0.125)"
 
 
 @pytest.fixture
 def captured(monkeypatch, tmp_path):
-    """Calls of `runs.train`, which does nothing here."""
+    """Calls of `fit`, which does nothing here."""
     calls = []
 
-    def train(task, config, class_names, description, _device, _look=None):
+    def fit(task, config, class_names, description, _device, _look=None):
         calls.append((task, config, class_names, description))
         return tmp_path / config.logs / config.name / "best.pth"
 
-    monkeypatch.setattr(stages.runs, "train", train)
+    monkeypatch.setattr(stages, "fit", fit)
     return calls
 
 

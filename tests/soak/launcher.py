@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from nets.backbones import BACKBONES, Backbone
 from utils.cli import run
-from utils.trainer import Trainer
+from utils.engine.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS = ("SIGTERM", "SIGKILL", "ValueError")

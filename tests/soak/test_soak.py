@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.soak.launcher import Launcher, Request
-from utils.checkpoint import has_checkpoint
-from utils.log import read_metrics
+from utils.engine.checkpoint import has_checkpoint
+from utils.engine.log import read_metrics
 
 
 @pytest.fixture(scope="module")

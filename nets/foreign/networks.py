@@ -1,0 +1,37 @@
+"""SSD300s of other projects, built from what `nets.foreign.convert` recognised."""
+
+from collections.abc import Sequence
+
+import torch
+
+from nets.foreign.class_names import COCO, VOC
+from nets.foreign.convert import Foreign
+from nets.ssd import SSD300, load_weights
+
+
+def default_names(foreign: Foreign) -> tuple[str, ...]:
+    """The class names that 20 classes, or torchvision's 90, stand for; empty for other numbers.
+
+    All of these projects order VOC's classes by the alphabet.
+    """
+    if foreign.project == "torchvision" and foreign.classes == len(COCO):
+        return COCO
+    return VOC if foreign.classes == len(VOC) else ()
+
+
+def foreign_network(foreign: Foreign, class_names: Sequence[str]) -> SSD300:
+    """The network of another project, with its own priors and normalisation.
+
+    Raises:
+        ValueError: the names are not as many as the classes, or the weights do not fit.
+    """
+    if len(class_names) != foreign.classes:
+        raise ValueError(
+            f"{foreign.project} weights with {foreign.classes} classes, for which "
+            f"{len(class_names) or 'no'} names are given; list them in a file, one a line, and "
+            "pass it as --classes, or first run python -m tools.import_weights with --classes"
+        )
+    model = SSD300(foreign.backbone, foreign.classes, layout=foreign.layout)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (foreign.mean, foreign.std))
+    load_weights(model, {**foreign.state, "mean": mean, "std": std})
+    return model

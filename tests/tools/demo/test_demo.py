@@ -1,0 +1,60 @@
+"""The demonstration, small: every picture and the table are there."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Refused
+from tools.demo.__main__ import MARKER
+
+
+def test_the_demonstration_ends_with_a_table_and_pictures(
+    tmp_path: Path, script: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    sizes = ["--train", 8, "--test", 4, "--teacher-epochs", 1, "--student-epochs", 1]
+    nets = ["--teacher", "resnet18(width=0.125)", "--student", "resnet18(width=0.125)"]
+    assert script("tools.demo", "--out", tmp_path / "demo", *sizes, *nets) == 0
+    rows = (tmp_path / "demo/comparison.txt").read_text().splitlines()
+    assert rows[0].split() == ["params", "GFLOPs", "img/s", "voc07", "voc10", "coco"]
+    titles = ["teacher", "student alone", "student distilled", "distilled - alone"]
+    assert all(row.startswith(title) for row, title in zip(rows[1:], titles, strict=True))
+    alone, distilled, gain = (row.split()[-3:] for row in rows[2:])
+    for a, d, g in zip(alone, distilled, gain, strict=True):
+        assert float(g) == pytest.approx(float(d) - float(a), abs=0.011)
+    names = ["side_by_side.png"]
+    names += [
+        f"{run}/{p}.png" for run in ("teacher", "alone") for p in ("curves", "precision_recall")
+    ]
+    for name in names:
+        with Image.open(tmp_path / "demo" / name) as picture:
+            assert min(picture.size) > 300
+
+
+def test_a_folder_of_somebody_else_is_left_alone(
+    tmp_path: Path, script: Callable[..., int], one_line: Callable[[], str]
+) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert script("tools.demo", "--out", tmp_path) == 2
+    assert "holds files that no demonstration made" in one_line()
+    assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seed", "-1"], "--seed must be in 0 .. 2^32 - 1, not -1"),
+        (["--teacher", "hello"], "unknown backbone 'hello'"),
+        (["--student", "resnet18("], "cannot read spec 'resnet18('"),
+        (["--test", "0"], "--test must be at least 1"),
+    ],
+)
+def test_settings_are_refused_before_an_earlier_demonstration_is_emptied(
+    words: list[str], message: str, tmp_path: Path, refused: Refused
+) -> None:
+    for name in (MARKER, "comparison.txt"):
+        (tmp_path / name).write_text("hours of work")
+    assert message in refused("tools.demo", "--out", tmp_path, *words)
+    assert (tmp_path / "comparison.txt").exists()

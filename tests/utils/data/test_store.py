@@ -1,0 +1,109 @@
+"""Every kind of store gives the same batches."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from utils.data import store as module
+from utils.data.images import load_padded
+from utils.data.store import Batch, Store
+from utils.data.voc import Sample, read_classes, read_split
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def samples(drawn: Path) -> list[Sample]:
+    names = read_classes(drawn / "VOC2007/classes.txt")
+    return read_split(drawn, ["VOC2007/train"], names)[0]
+
+
+@pytest.fixture
+def with_difficult(samples: list[Sample]) -> list[Sample]:
+    """The same images with the first object of each marked difficult."""
+    marked = []
+    for sample in samples:
+        flags = sample.annotation.difficult.copy()
+        flags[:1] = True
+        marked.append(replace(sample, annotation=sample.annotation._replace(difficult=flags)))
+    return marked
+
+
+def test_every_kind_of_store_gives_the_same_batches(samples: list[Sample]) -> None:
+    order = [torch.tensor([5, 0, 3]), torch.tensor([7]), torch.tensor([1, 2])] * 3
+    stores = [Store(samples, CPU, cache=cache) for cache in ("ram", "none", "device")]
+    for batches in zip(*(store.batches(order) for store in stores), strict=True):
+        for other in batches[1:]:
+            assert_equal(batches[0], other)
+
+
+def assert_equal(a: Batch, b: Batch) -> None:
+    """Bit for bit."""
+    assert torch.equal(a.images, b.images)
+    assert torch.equal(a.sizes, b.sizes)
+    assert torch.equal(a.indices, b.indices)
+    assert all(torch.equal(x, y) for x, y in zip(a.targets, b.targets, strict=True))
+
+
+def test_a_batch_holds_what_the_files_hold(samples: list[Sample]) -> None:
+    store = Store(samples, CPU, cache="none", use_difficult=True)
+    (batch,) = store.batches([torch.tensor([4, 6])])
+    for row, i in enumerate((4, 6)):
+        image, size = load_padded(samples[i].image, store.side)
+        assert torch.equal(batch.images[row], torch.from_numpy(image))
+        assert tuple(batch.sizes[row].tolist()) == size
+        truth = samples[i].annotation
+        count = len(truth.labels)
+        assert batch.targets.labels[row, :count].tolist() == truth.labels.tolist()
+        assert not batch.targets.labels[row, count:].any()
+        assert torch.equal(batch.targets.boxes[row, :count], torch.from_numpy(truth.boxes))
+
+
+def test_large_images_shrink_with_their_boxes(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LARGEST_SIDE", 100)
+    store = Store(samples, CPU, cache="ram", use_difficult=True)
+    assert store.side == 100
+    (batch,) = store.batches([torch.arange(len(samples))])
+    for row, sample in enumerate(samples):
+        truth = sample.annotation
+        scale = 100 / max(truth.width, truth.height)
+        expected = torch.from_numpy(truth.boxes) * scale
+        found = batch.targets.boxes[row, : len(expected)]
+        torch.testing.assert_close(found, expected, atol=1.0, rtol=0.02)
+
+
+def test_difficult_objects_are_targets_only_when_asked_for(
+    with_difficult: list[Sample],
+) -> None:
+    samples = with_difficult
+    flags = [sample.annotation.difficult for sample in samples]
+    easy = sum(int((~flag).sum()) for flag in flags)
+    every = sum(len(flag) for flag in flags)
+    assert 0 < easy < every
+    assert int((Store(samples, CPU).targets.labels > 0).sum()) == easy
+    assert int((Store(samples, CPU, use_difficult=True).targets.labels > 0).sum()) == every
+
+
+def test_a_bad_image_is_an_error_that_names_it(samples: list[Sample], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(samples[0].image.read_bytes()[:500])
+    broken = [*samples, Sample("VOC2007/bad", bad, samples[0].annotation)]
+    with pytest.raises(ValueError, match=r"bad\.jpg: the image cannot be decoded"):
+        Store(broken, CPU, cache="ram")
+    store = Store(broken, CPU, cache="none")
+    with pytest.raises(ValueError, match=r"bad\.jpg"):
+        list(store.batches([torch.tensor([0]), torch.tensor([8])]))
+
+
+def test_a_consumer_that_stops_leaves_no_thread_behind(samples: list[Sample]) -> None:
+    import threading
+
+    before = threading.active_count()
+    stream = Store(samples, CPU, cache="none").batches([torch.tensor([i]) for i in range(8)])
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]  # it is a generator
+    assert threading.active_count() == before

@@ -1,0 +1,223 @@
+"""The loop, with a toy task: it must not need to know what it trains."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from utils.boxes import Detections, Targets
+from utils.config import TrainConfig
+from utils.data.store import Store
+from utils.data.voc import read_classes, read_split
+from utils.engine.evaluation import evaluate
+from utils.engine.fit import train_epochs
+from utils.engine.ledger import gradient_shares
+from utils.engine.log import read_metrics
+from utils.engine.runs import resume
+from utils.engine.task import Task
+from utils.engine.trainer import Trainer
+from utils.metrics.evaluator import Evaluator
+from utils.runtime.device import Precision, choose_device, choose_precision
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig(epochs=2, batch_size=3, lr=0.1, val_every=1, device="cpu", warmup=0)
+
+
+class Brightness(Task):
+    """Learns the mean brightness of images; detects every object of the first image, perfectly."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.model: nn.Module = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 1, 1))
+        self.weights = {"error": 2.0}
+        self.scale = scale
+        self.frozen: list[bool] = []
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
+        self.seen.append(images)
+        maps = self.model(images)
+        error = (maps.mean() - images.mean() / 255).square() * self.scale
+        terms = {"loss": 2.0 * error, "error": error, "positives": (targets.labels > 0).sum()}
+        return terms | (gradient_shares(terms, self.weights, [maps]) if ledger else {})
+
+    def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
+        scores = (targets.labels > 0).float()
+        return self(images, targets), Detections(targets.boxes, scores, targets.labels)
+
+    def freeze_backbone(self, frozen: bool) -> None:
+        self.frozen.append(frozen)
+
+
+@pytest.fixture
+def names(drawn: Path) -> tuple[str, ...]:
+    return read_classes(drawn / "VOC2007/classes.txt")
+
+
+@pytest.fixture
+def store(drawn: Path, names: tuple[str, ...]) -> Store:
+    samples, _ = read_split(drawn, ["VOC2007/train"], names)
+    return Store(samples, CPU, use_difficult=True)
+
+
+def trainer(store: Store, config: TrainConfig = CONFIG, scale: float = 1.0) -> Trainer:
+    torch.manual_seed(0)
+    return Trainer(Brightness(scale), store, config, Precision(CPU))
+
+
+def test_a_perfect_detector_has_map_1(store: Store, names: tuple[str, ...]) -> None:
+    evaluator = Evaluator(names)
+    means = evaluate(Brightness().eval().evaluate, store, evaluator, Precision(CPU), 3)
+    assert evaluator.result("voc07").mean == pytest.approx(1.0)
+    assert means["images_per_second"] > 0
+
+
+def test_validation_means_are_weighted_by_positives(store: Store, names: tuple[str, ...]) -> None:
+    task = Brightness().eval()
+    means = evaluate(task.evaluate, store, Evaluator(names), Precision(CPU), 3)
+    total = count = 0.0
+    for start in range(0, 8, 3):  # three batches, the last one smaller
+        images = task.seen[start // 3]
+        with torch.inference_mode():
+            error = float((task.model(images).mean() - images.mean() / 255).square())
+        # The last batch of this set has no objects and weighs as one positive.
+        positives = max(1.0, float((store.targets.labels[start : start + 3] > 0).sum()))
+        total, count = total + error * positives, count + positives
+    assert means["error"] == pytest.approx(total / count, rel=1e-4)
+    assert means["loss"] == pytest.approx(2 * means["error"], rel=1e-5)
+
+
+def test_fit_writes_a_run_and_keeps_the_best(
+    store: Store, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    run = trainer(store)
+    train_epochs(run, store, names, {"backbone": "toy"}, tmp_path)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["epoch"] for row in rows] == [1, 2]
+    for row in rows:
+        assert row["train/loss"] == pytest.approx(2 * row["train/error"], rel=1e-5)
+        assert row["val/loss"] == pytest.approx(2 * row["val/error"], rel=1e-5)
+    best = torch.load(tmp_path / "best.pth", weights_only=True)
+    assert best["backbone"] == "toy"
+    assert best["metrics"]["mAP"] == pytest.approx(1.0)
+    last = torch.load(tmp_path / "last.pth", weights_only=True)
+    assert last["training"]["epoch"] == 2
+    assert {"config.json", "curves.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_ledger_is_written_and_changes_nothing(
+    store: Store, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    runs = {}
+    for every in (0, 1):
+        config = replace(CONFIG, ledger_every=every)
+        runs[every] = trainer(store, config)
+        train_epochs(runs[every], None, names, {"backbone": "toy"}, tmp_path / str(every))
+    for a, b in zip(*(run.task.parameters() for run in runs.values()), strict=True):
+        assert torch.equal(a, b)
+    rows = read_metrics(tmp_path / "1/metrics.jsonl")
+    assert [row["ledger/share/error"] for row in rows] == [1.0, 1.0]
+    for row in rows:  # a single term of weight 2: what it adds is the total
+        assert row["ledger/weighted/error"] == pytest.approx(row["train/loss"], rel=1e-6)
+    assert "ledger/share/error" not in read_metrics(tmp_path / "0/metrics.jsonl")[0]
+
+
+def test_the_written_total_is_what_is_optimised(
+    store: Store, tmp_path: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(store)
+    optimised: list[float] = []
+    scale = run.scaler.scale
+
+    def recorded(loss: Tensor) -> Tensor:
+        optimised.append(float(loss.detach()))
+        return scale(loss)
+
+    monkeypatch.setattr(run.scaler, "scale", recorded)
+    train_epochs(run, None, names, {"backbone": "toy"}, tmp_path)
+    steps = run.steps_per_epoch
+    for i, row in enumerate(read_metrics(tmp_path / "metrics.jsonl")):
+        mean = sum(optimised[i * steps : (i + 1) * steps]) / steps
+        assert row["train/loss"] == pytest.approx(mean, rel=1e-6)
+        weighted = [value for key, value in row.items() if key.startswith("ledger/weighted/")]
+        assert sum(weighted) == pytest.approx(mean, rel=1e-6)
+
+
+def test_the_order_and_the_augmentation_depend_on_seed_and_epoch_alone(store: Store) -> None:
+    first, second = trainer(store), trainer(store)
+    first.train_one_epoch()
+    second.train_one_epoch()
+    for a, b in zip(first.task.seen, second.task.seen, strict=True):
+        assert torch.equal(a, b)
+    assert len(first.task.seen) == 2  # 8 images in batches of 3; the incomplete one is left out
+    first.train_one_epoch()
+    assert not torch.equal(first.task.seen[0], first.task.seen[2])
+    other = trainer(store, replace(CONFIG, seed=1))
+    other.train_one_epoch()
+    assert not torch.equal(first.task.seen[0], other.task.seen[0])
+
+
+def test_the_backbone_is_frozen_for_as_long_as_asked(store: Store) -> None:
+    run = trainer(store, replace(CONFIG, freeze_epochs=1))
+    run.train_one_epoch()
+    run.train_one_epoch()
+    assert run.task.frozen == [True, False]
+
+
+def test_gradients_are_clipped(store: Store) -> None:
+    config = replace(CONFIG, clip_norm=0.001, lr=1.0, momentum=0.0, weight_decay=0.0)
+    run = trainer(store, config, scale=1e6)
+    before = torch.cat([p.detach().flatten() for p in run.task.parameters()])
+    run.train_one_epoch()
+    after = torch.cat([p.detach().flatten() for p in run.task.parameters()])
+    assert 0 < float((after - before).norm()) <= 2 * 0.001 * 1.01  # two steps, rate 1
+
+
+def test_the_average_is_validated_and_kept(
+    store: Store, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    run = trainer(store, replace(CONFIG, ema=0.9))
+    train_epochs(run, store, names, {}, tmp_path)
+    best = torch.load(tmp_path / "last.pth", weights_only=True)
+    kept, trained = best["model"]["1.weight"], run.task.model[1].weight
+    assert torch.equal(kept, run.model[1].weight)
+    assert not torch.equal(kept, trained)
+
+
+def test_a_run_without_validation_keeps_its_last_network(
+    store: Store, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    run = trainer(store)
+    train_epochs(run, None, names, {}, tmp_path)
+    best = torch.load(tmp_path / "best.pth", weights_only=True)
+    assert torch.equal(best["model"]["1.weight"], run.model[1].weight)
+    assert "mAP" not in read_metrics(tmp_path / "metrics.jsonl")[-1]
+
+
+def test_resuming_another_network_is_refused(
+    store: Store, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    train_epochs(trainer(store), None, names, {"backbone": "toy"}, tmp_path)
+    with pytest.raises(ValueError, match=r"last\.pth: its backbone is 'toy', this run's 'other'"):
+        resume(trainer(store), tmp_path, {"backbone": "other"})
+    with pytest.raises(ValueError, match="its optimizer is 'sgd', this run's 'adamw'; resume with"):
+        resume(trainer(store, replace(CONFIG, optimizer="adamw")), tmp_path, {"backbone": "toy"})
+    other = trainer(store)
+    other.task.model[1] = nn.Conv2d(3, 2, 1)
+    with pytest.raises(ValueError, match="does not fit these settings"):
+        resume(other, tmp_path, {"backbone": "toy"})
+    elsewhere = replace(CONFIG, workers=7, val_every=5)  # where and how, not what is computed
+    resume(trainer(store, elsewhere), tmp_path, {"backbone": "toy"})
+
+
+def test_devices_and_arithmetic() -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_precision(CPU, "bf16").dtype is None  # a CPU computes in float32
+    with Precision(CPU).autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
+    if not torch.cuda.is_available():
+        assert choose_device("auto") == CPU
+        with pytest.raises(ValueError, match="PyTorch sees no GPU"):
+            choose_device("cuda")

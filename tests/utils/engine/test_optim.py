@@ -1,0 +1,81 @@
+"""Optimiser groups, schedules and averaged weights, by hand arithmetic."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW
+
+from utils.config import TrainConfig
+from utils.engine.optim import AveragedModel, make_optimizer, make_schedule
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    model = small()
+    optimizer = make_optimizer(model, TrainConfig(weight_decay=0.1))
+    assert isinstance(optimizer, SGD)
+    decayed, free = optimizer.param_groups
+    assert [id(p) for p in decayed["params"]] == [id(model[0].weight)]
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+    assert len(free["params"]) == 3
+    assert isinstance(make_optimizer(model, TrainConfig(optimizer="adamw")), AdamW)
+
+
+def rates(config: TrainConfig, steps: int) -> list[float]:
+    optimizer = SGD(small().parameters(), lr=config.lr)
+    schedule = make_schedule(optimizer, config, steps)
+    found = []
+    for _ in range(steps):
+        found.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_multistep_falls_after_two_thirds_and_five_sixths() -> None:
+    found = rates(TrainConfig(lr=1.0, warmup=0), 12)
+    assert found == pytest.approx([1.0] * 8 + [0.1] * 2 + [0.01] * 2)
+
+
+def test_warm_up_takes_at_most_a_tenth_of_the_run() -> None:
+    assert rates(TrainConfig(lr=1.0, warmup=500), 40)[:5] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+
+
+def test_cosine_falls_from_the_rate_to_nearly_nothing() -> None:
+    found = rates(TrainConfig(lr=2.0, warmup=0, schedule="cosine"), 4)
+    # 2 * (1 + cos(pi k / 4)) / 2 for k = 0..3
+    assert found == pytest.approx([2.0, 1.7071068, 1.0, 0.2928932])
+
+
+def test_the_average_follows_its_recursion() -> None:
+    model = small()
+    average = AveragedModel(model, decay=0.5)
+    expected = model[0].weight.detach().clone()
+    for step in (1, 2, 3):
+        with torch.no_grad():
+            model[0].weight += 1.0
+            model[1].running_mean += 2.0
+        model[1].num_batches_tracked += 5
+        average.update(model)
+        decay = min(0.5, (1 + step) / (10 + step))  # 2/11, 3/12, 4/13
+        expected = decay * expected + (1 - decay) * model[0].weight.detach()
+    torch.testing.assert_close(average.model[0].weight, expected)
+    assert average.model[1].num_batches_tracked == 15
+    assert not average.model[0].weight.requires_grad
+    other = AveragedModel(small(), decay=0.5)
+    other.load_state_dict(copy.deepcopy(average.state_dict()))
+    assert other.steps == 3
+    assert torch.equal(other.model[0].weight, average.model[0].weight)
+
+
+def test_what_is_frozen_from_the_start_is_not_optimised() -> None:
+    model = small()
+    model[0].requires_grad_(False)
+    optimizer = make_optimizer(model, replace(TrainConfig(), lr=0.1))
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2

@@ -1,0 +1,81 @@
+"""What people look at."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.metrics.evaluator import Evaluator
+from utils.show import draw
+from utils.show.draw import (
+    class_colour,
+    draw_boxes,
+    draw_precision_recall,
+    legible,
+    side_by_side,
+)
+
+
+def test_a_box_is_drawn_where_it_is_and_the_image_is_left_alone() -> None:
+    image = np.full((100, 120, 3), 128, np.uint8)
+    drawn = draw_boxes(image, [[30, 40, 90, 80]], [2], ["cat", "dog"], [0.75])
+    assert (image == 128).all()
+    for x, y in ((60, 40), (60, 80), (30, 60), (90, 60)):  # the middle of each side
+        assert tuple(drawn[y, x]) == class_colour(2)
+    assert (drawn[60, 60] == 128).all()
+    assert (drawn[28:39, 31:60] != 128).any()  # the label is above the box
+
+
+@pytest.mark.parametrize("box", [[-50, -50, 10, 10], [0, 0, 120, 100], [115, 95, 300, 300]])
+def test_labels_stay_inside_the_image(box: list[float]) -> None:
+    image = np.zeros((100, 120, 3), np.uint8)
+    drawn = draw_boxes(image, [box], [1], ["a very long class name indeed"])
+    assert (drawn.sum(-1) > 600).any()  # light ink or bright label somewhere
+
+
+def test_no_box_changes_nothing() -> None:
+    image = np.zeros((10, 10, 3), np.uint8)
+    assert (draw_boxes(image, np.zeros((0, 4)), [], ["a"]) == 0).all()
+
+
+def test_letters_of_any_script_are_legible(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert legible("Straße, собака, γάτα", 12)[0] == "Straße, собака, γάτα"
+    monkeypatch.setattr(draw.font_manager.fontManager, "ttflist", [])
+    draw.font_for.cache_clear()
+    assert legible("猫 1", 12)[0] == "U+732B 1"  # no installed font has it
+    draw.font_for.cache_clear()
+
+
+def test_neighbouring_classes_have_different_colours() -> None:
+    colours = np.array([class_colour(label) for label in range(1, 21)], float)
+    distance = np.abs(colours[1:] - colours[:-1]).sum(1)
+    assert distance.min() > 100
+
+
+def test_images_are_laid_out_in_columns() -> None:
+    red, blue = np.zeros((600, 300, 3), np.uint8), np.zeros((60, 80, 3), np.uint8)
+    red[..., 0], blue[..., 2] = 255, 255
+    sheet = side_by_side([[red, blue], [blue, red]], ["teacher", "student"])
+    assert sheet.shape == (26 + 600, 600, 3)
+    assert tuple(sheet[60, 20]) == (255, 0, 0)
+    assert tuple(sheet[60, 320]) == (0, 0, 255)
+
+
+def test_precision_recall_of_some_and_of_no_objects(tmp_path: Path) -> None:
+    evaluator = Evaluator(["cat", "dog"])
+    boxes = np.array([[0.0, 0.0, 9.0, 9.0]])
+    evaluator.update(
+        "a",
+        boxes=boxes,
+        scores=[0.9],
+        labels=[1],
+        truth_boxes=boxes,
+        truth_labels=[1],
+        difficult=[False],
+    )
+    draw_precision_recall(evaluator, tmp_path / "some.png")
+    draw_precision_recall(Evaluator(["cat"]), tmp_path / "none.png")
+    for name in ("some.png", "none.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width == 800

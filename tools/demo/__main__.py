@@ -1,0 +1,160 @@
+"""The whole story on one machine: draws a data set, trains a teacher, then the same student twice,
+alone and distilled, with equal budget, seed and data order; evaluates all three and compares them.
+
+python -m tools.demo
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nets.backbones import BACKBONES
+from nets.detect import detect_images
+from nets.saved import load_network
+from tools.demo.drawn_set import make_drawn_set
+from tools.jobs import script
+from utils import spec
+from utils.cli import parse_arguments, run
+from utils.config import TrainConfig, at_least, option
+from utils.data.images import read_image
+from utils.data.voc import read_classes, read_split
+from utils.files import check_folder
+from utils.show.draw import draw_boxes, side_by_side
+
+MARKER = "made_by_demo"
+TEACHER, ALONE, DISTILLED = "teacher", "student alone", "student distilled"
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The sizes of the demonstration; the defaults take about nine minutes on two CPU cores."""
+
+    out: str = option(
+        "logs/demo", "folder for everything; one of an earlier demonstration is emptied"
+    )
+    train: int = option(600, "training images")
+    test: int = option(150, "test images")
+    teacher: str = option("resnet18(width=0.25)", "spec of the teacher")
+    student: str = option("resnet18(width=0.125)", "spec of the student")
+    teacher_epochs: int = option(13, "epochs of the teacher")
+    student_epochs: int = option(7, "epochs of each student")
+    seed: int = option(0, "seed of data, weights, order and augmentation")
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that cannot work."""
+        at_least(self, 1, "train", "test", "teacher_epochs", "student_epochs")
+        TrainConfig(seed=self.seed)
+        for text in (self.teacher, self.student):
+            if spec.parse(text)[0] not in BACKBONES:
+                raise ValueError(f"unknown backbone {text!r}; choose one of {', '.join(BACKBONES)}")
+
+
+def main(arguments: Sequence[str] | None) -> None:
+    """Data -> teacher -> student alone, student distilled -> table and pictures."""
+    config = parse_arguments(DemoConfig, arguments)
+    out = empty_folder(Path(config.out))
+    devkit = out / "VOCdevkit"
+    make_drawn_set(devkit, train=config.train, val=0, test=config.test, seed=config.seed)
+    started = time.perf_counter()
+    shared = ["--data", devkit, "--train", "VOC2007/train", "--val", "VOC2007/test"]
+    shared += ["--classes", devkit / "VOC2007/classes.txt", "--logs", out, "--no-pretrained"]
+    shared += ["--optimizer", "adamw", "--lr", "0.003", "--schedule", "cosine", "--ema", "0.99"]
+    shared += ["--batch-size", "8", "--seed", config.seed, "--val-every", "0", "--workers", "2"]
+    shared += ["--expand", "1"]  # zooming out pays only in longer runs
+    student = [*shared, "--backbone", config.student, "--epochs", config.student_epochs]
+    script(
+        "train_teacher.py", *shared, "--backbone", config.teacher,
+        "--epochs", config.teacher_epochs, "--name", "teacher",
+    )  # fmt: skip
+    script("train_teacher.py", *student, "--name", "alone")
+    script("train_kd.py", *student, "--name", "distilled", "--teacher", out / "teacher/best.pth")
+
+    reports = {}
+    for title, name in ((TEACHER, "teacher"), (ALONE, "alone"), (DISTILLED, "distilled")):
+        folder = out / name
+        script(
+            "get_map.py", "--weights", folder / "best.pth", "--data", devkit,
+            "--split", "VOC2007/test", "--json", folder / "map.json", "--plots", folder,
+        )  # fmt: skip
+        reports[title] = json.loads((folder / "map.json").read_text(encoding="utf-8"))
+    picture = draw_comparison(out, devkit)
+    text = comparison(reports)
+    (out / "comparison.txt").write_text(text + "\n", encoding="utf-8")
+    print(f"\n{text}\n\npictures: {picture}, {out}/*/curves.png, {out}/*/precision_recall.png")
+    print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
+
+
+def empty_folder(out: Path) -> Path:
+    """Makes `out`, or empties it if an earlier demonstration made it.
+
+    Raises:
+        FileExistsError: it holds something else.
+        ValueError: it cannot be written to.
+    """
+    check_folder(out, "--out")
+    marker = out / MARKER
+    if out.exists() and any(out.iterdir()) and not marker.exists():
+        raise FileExistsError(f"{out} holds files that no demonstration made; pass another --out")
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    marker.touch()
+    return out
+
+
+def draw_comparison(out: Path, devkit: Path, images: int = 6) -> Path:
+    """Draws what the three networks see in the first test images beside what is there."""
+    names = read_classes(devkit / "VOC2007/classes.txt")
+    samples, _ = read_split(devkit, ["VOC2007/test"], names)
+    samples = [sample for sample in samples if len(sample.annotation.labels)][:images]
+    pictures = [read_image(sample.image) for sample in samples]
+    truth = [
+        draw_boxes(picture, sample.annotation.boxes, sample.annotation.labels.tolist(), names)
+        for picture, sample in zip(pictures, samples, strict=True)
+    ]
+    columns = [truth]
+    for name in ("teacher", "alone", "distilled"):
+        model, _ = load_network(out / name / "best.pth")
+        found = detect_images(model, pictures, score_threshold=0.3)
+        columns.append(
+            [
+                draw_boxes(picture, boxes, labels, names, scores)
+                for picture, (boxes, scores, labels) in zip(pictures, found, strict=True)
+            ]
+        )
+    path = out / "side_by_side.png"
+    rows = list(zip(*columns, strict=True))
+    Image.fromarray(side_by_side(rows, ("objects", TEACHER, ALONE, DISTILLED))).save(path)
+    return path
+
+
+def comparison(reports: dict[str, dict[str, Any]]) -> str:
+    """The table that the demonstration ends with; AP in percent."""
+
+    def scores(report: dict[str, Any]) -> list[float]:
+        values = (report["voc07"]["mAP"], report["voc10"]["mAP"], report["coco"]["AP"])
+        return [100 * value for value in values]
+
+    lines = [
+        f"{'':18} {'params':>8} {'GFLOPs':>7} {'img/s':>7} {'voc07':>7} {'voc10':>7} {'coco':>7}"
+    ]
+    for title, report in reports.items():
+        cost = f"{report['parameters'] / 1e6:7.2f}M {report['gflops']:7.2f}"
+        ap = " ".join(f"{value:7.2f}" for value in scores(report))
+        lines.append(f"{title:18} {cost} {report['images_per_second']:7.1f} {ap}")
+    gains = [
+        f"{d - a:+7.2f}"
+        for d, a in zip(scores(reports[DISTILLED]), scores(reports[ALONE]), strict=True)
+    ]
+    lines.append(f"{'distilled - alone':18} {'':32} {' '.join(gains)}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run(main)

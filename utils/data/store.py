@@ -1,0 +1,202 @@
+"""Decoded images behind one interface: on the device, in memory, or streamed from disk.
+
+Every image is decoded to uint8, shrunk only if it is larger than the store's square, and never
+augmented here: the same batches come from every kind of store.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from utils.boxes import Targets
+from utils.config import DataConfig
+from utils.data.images import fitted_size, load_padded
+from utils.data.voc import Sample, read_split
+from utils.runtime.memory import choose_cache
+
+# VOC images have at most 500 pixels a side; a crop of 0.3 of 512 still fills half of 300.
+LARGEST_SIDE = 512
+# Batches that are decoded ahead of the one in use when streaming.
+AHEAD = 4
+
+
+class Batch(NamedTuple):
+    """Some images of a split, in the order asked for.
+
+    images: `[B, 3, S, S]` uint8 RGB, each in the top left corner.
+    sizes: `[B, 2]` float, the height and width of each there, in pixels.
+    targets: boxes in those pixels.
+    indices: `[B]`, positions in the split, on the CPU.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    targets: Targets
+    indices: Tensor
+
+
+class Store:
+    """The images and objects of a split, ready for a device.
+
+    Decoders are threads: JPEG decoding and resizing run outside Python's lock.
+
+    Args:
+        samples: what `utils.data.voc.read_split` returned; at least one.
+        device: where batches are wanted.
+        cache: `device`, `ram`, `none` (decode again in every epoch), or `auto`: the first of these
+            that takes at most half of the free memory.
+        workers: threads that decode, at least 1.
+        use_difficult: whether objects marked difficult are among the targets.
+        fixed_objects: pad every batch to the most objects of any image, so that shapes never change
+            (for compiled code); otherwise to the most objects of its own images.
+
+    Attributes:
+        cache: what was chosen; `reason` says why.
+
+    Raises:
+        FileNotFoundError, ValueError: an image cannot be read; the message names the file.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        device: torch.device,
+        *,
+        cache: str = "auto",
+        workers: int = 2,
+        use_difficult: bool = False,
+        fixed_objects: bool = False,
+    ) -> None:
+        assert samples
+        self.samples, self.device, self.workers = samples, device, workers
+        longest = max(max(s.annotation.width, s.annotation.height) for s in samples)
+        self.side = min(longest, LARGEST_SIDE)
+        self.sizes = torch.tensor(
+            [fitted_size(s.annotation.height, s.annotation.width, self.side) for s in samples]
+        ).float()
+        self.targets = pad_objects(samples, self.sizes, use_difficult)
+        self.counts = (self.targets.labels > 0).sum(1)
+        self.fixed_objects = fixed_objects
+        self.cache, self.reason = choose_cache(cache, len(samples) * 3 * self.side**2, device)
+        self.resident: Tensor | None = None
+        if self.cache != "none":
+            home = device if self.cache == "device" else torch.device("cpu")
+            self.resident = torch.empty(
+                (len(samples), 3, self.side, self.side), dtype=torch.uint8, device=home
+            )
+            chunks = torch.arange(len(samples)).split(64)
+            for indices, images in zip(chunks, self._decoded(chunks), strict=True):
+                self.resident[indices[0] : indices[-1] + 1] = images.to(home)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batches(self, order: Iterable[Tensor]) -> Iterator[Batch]:
+        """One `Batch` on the device for each `[B]` tensor of positions in `order`."""
+        order = list(order)
+        pictures = self._decoded(order) if self.resident is None else map(self._stored, order)
+        for indices, images in zip(order, pictures, strict=True):
+            # Only as much padding as the batch needs; counted on the CPU, so nothing waits.
+            most = int((self.counts if self.fixed_objects else self.counts[indices]).max())
+            targets = Targets(*(x[indices, :most] for x in self.targets))
+            yield Batch(
+                images.to(self.device, non_blocking=True),
+                self.sizes[indices].to(self.device, non_blocking=True),
+                targets.to(self.device, non_blocking=True),
+                indices,
+            )
+
+    def _stored(self, indices: Tensor) -> Tensor:
+        assert self.resident is not None
+        return self.resident[indices.to(self.resident.device, non_blocking=True)]
+
+    def _decoded(self, order: Sequence[Tensor]) -> Iterator[Tensor]:
+        """`[B, 3, S, S]` for each element of `order`, some batches ahead of the consumer."""
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
+
+            def start(indices: Tensor) -> list[Future[Tensor]]:
+                paths = [self.samples[i].image for i in indices.tolist()]
+                return [pool.submit(decode, path, self.side) for path in paths]
+
+            waiting = iter(order)
+            running = deque(map(start, islice(waiting, AHEAD)))
+            try:
+                while running:
+                    batch = torch.stack([future.result() for future in running.popleft()])
+                    yield batch.pin_memory() if self.device.type == "cuda" else batch
+                    running.extend(map(start, islice(waiting, 1)))
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def open_store(
+    config: DataConfig,
+    splits: Sequence[str],
+    class_names: Sequence[str],
+    device: torch.device,
+    *,
+    use_difficult: bool = False,
+    fixed_objects: bool = False,
+) -> Store:
+    """Reads and checks the images of some splits; says what was left out and where images are.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or bad, see `utils.data.voc`.
+    """
+    samples = read_samples(config, splits, class_names)
+    store = Store(
+        samples,
+        device,
+        cache=config.cache,
+        workers=config.workers,
+        use_difficult=use_difficult,
+        fixed_objects=fixed_objects,
+    )
+    print(f"{' '.join(splits)}: {len(store)} images, {store.reason}")
+    return store
+
+
+def read_samples(
+    config: DataConfig, splits: Sequence[str], class_names: Sequence[str]
+) -> list[Sample]:
+    """`utils.data.voc.read_split` by the settings of a run; prints what was left out."""
+    samples, skipped = read_split(config.data, splits, class_names, skip_bad=config.skip_bad)
+    for line in skipped:
+        print(f"left out: {line}")
+    if skipped:
+        print(f"left out: {len(skipped)} of {len(samples) + len(skipped)} images of {splits}")
+    if not samples:
+        raise ValueError(f"{config.data}: no usable image in {' '.join(splits)}")
+    return samples
+
+
+def decode(path: Path, side: int) -> Tensor:
+    """One image file as `[3, side, side]` uint8; see `utils.data.images.load_padded`."""
+    try:
+        return torch.from_numpy(load_padded(path, side)[0])
+    except (ValueError, FileNotFoundError) as error:  # its header was fine when it was looked at
+        raise type(error)(f"{error}; repair the file or pass --skip-bad") from error
+
+
+def pad_objects(samples: Sequence[Sample], sizes: Tensor, use_difficult: bool) -> Targets:
+    """All objects of a split: boxes `[N, M, 4]` in pixels of images of `[N, 2]` `sizes`, labels."""
+    wanted = [
+        s.annotation.labels.astype(bool) if use_difficult else ~s.annotation.difficult
+        for s in samples
+    ]
+    most = max(int(mask.sum()) for mask in wanted)
+    boxes, labels = torch.zeros(len(samples), most, 4), torch.zeros(len(samples), most).long()
+    for i, (sample, mask) in enumerate(zip(samples, wanted, strict=True)):
+        annotation, count = sample.annotation, int(mask.sum())
+        stored_h, stored_w = sizes[i].tolist()
+        x, y = stored_w / annotation.width, stored_h / annotation.height
+        scale = torch.tensor((x, y, x, y))
+        boxes[i, :count] = torch.from_numpy(annotation.boxes[mask]) * scale
+        labels[i, :count] = torch.from_numpy(annotation.labels[mask])
+    return Targets(boxes, labels)

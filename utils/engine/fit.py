@@ -1,0 +1,170 @@
+"""A training run: from a task and its settings to the files of the network that is kept."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.config import TrainConfig
+from utils.data.store import Store, open_store
+from utils.engine.interrupts import Stopped, StopSignals
+from utils.engine.profiling import profile_steps
+from utils.engine.runs import LAST, RunFiles, goes_on, plain, resume, run_folder
+from utils.engine.task import Task
+from utils.engine.trainer import Trainer
+from utils.runtime import distributed
+from utils.runtime.device import choose_precision, memory_for
+
+
+def fit(
+    task: Task,
+    config: TrainConfig,
+    class_names: Sequence[str],
+    description: dict[str, Any],
+    device: torch.device,
+    look: Callable[[Trainer, Store | None], object] | None = None,
+) -> Path:
+    """Trains `task` on the splits of `config`; returns the path of the run's best.pth.
+
+    With `--profile` it only profiles some steps, and returns the path of the trace. A new run is
+    shown to `look` before its first step, with its validation images.
+
+    Raises:
+        FileExistsError: the run's folder holds another run.
+        FileNotFoundError, ValueError: bad data or settings.
+        FloatingPointError: the loss became infinite or NaN.
+    """
+    folder = run_folder(config)
+    check_processes(config, task)
+    if config.sync_bn:
+        task.model = distributed.synchronise_norms(task.model, device)
+    train_store = open_store(
+        config,
+        config.train,
+        class_names,
+        device,
+        use_difficult=config.use_difficult,
+        fixed_objects=config.compile,
+    )
+    if config.batch_size > len(train_store):
+        raise ValueError(
+            f"--batch-size {config.batch_size} is larger than the training set "
+            f"({len(train_store)} images)"
+        )
+    validation = (
+        open_store(config, config.val, class_names, device, use_difficult=config.use_difficult)
+        if config.val
+        else None
+    )
+    precision = choose_precision(device, config.amp)
+    with memory_for(config.batch_size, "lower it, or try --cache ram, --amp bf16 or --backbone"):
+        trainer = Trainer(task.to(device), train_store, config, precision)
+        if config.profile:
+            print(profile_steps(trainer, folder))
+            return folder / "trace.json"
+        if goes_on(config):
+            resume(trainer, folder, description)
+        elif look:
+            look(trainer, validation)
+        train_epochs(trainer, validation, class_names, description, folder)
+    return folder / "best.pth"
+
+
+def check_processes(config: TrainConfig, task: Task) -> None:
+    """Raises ValueError unless the batch suits the processes that share it."""
+    processes = distributed.world_size()
+    if config.batch_size % processes:
+        raise ValueError(
+            f"--batch-size {config.batch_size} does not divide by the {processes} processes that "
+            "share it; choose a multiple"
+        )
+    if config.profile and processes > 1:
+        raise ValueError("--profile is for one process; start it without torchrun")
+    together = config.batch_size if config.sync_bn else config.batch_size // processes
+    if together == 1 and any(isinstance(m, nn.BatchNorm2d) for m in task.modules()):
+        raise ValueError(
+            f"--batch-size {config.batch_size} cannot train batch norm, whose statistics on the "
+            "1 x 1 source map need two images in each process; use at least "
+            f"{2 * processes}, or --backbone vgg16"
+        )
+
+
+def train_epochs(
+    trainer: Trainer,
+    validation: Store | None,
+    class_names: Sequence[str],
+    description: dict[str, Any],
+    folder: Path,
+) -> None:
+    """Trains to the end of the schedule.
+
+    Writes into `folder` after every epoch `last.pth` and a line of metrics.jsonl, and after every
+    validation `curves.png` and, where the mAP is the best so far, `best.pth`. `last.pth` is also
+    written every `save_every` steps, before a validation, and when a signal asks for the end. In
+    whichever of these states a process is killed, resuming leads to the same weights and metrics.
+
+    Args:
+        trainer: new, or loaded with an earlier state.
+        validation: images to validate on; without any, best.pth is the last network.
+        class_names: names of the classes 1..K.
+        description: what a checkpoint says about the network, see `nets.saved`.
+        folder: the run's folder.
+
+    Raises:
+        Stopped: a signal came and everything is saved.
+    """
+    config = trainer.config
+    settings = plain(dataclasses.asdict(config))
+    files = RunFiles(folder, {**description, "config": settings}, trainer)
+    signals = StopSignals(f"the same command with --resume goes on from {folder / LAST}")
+
+    def after_step() -> None:
+        """Saves when it is time to, and ends training when a signal has come."""
+        stop = signals.noted_anywhere()
+        due = config.save_every > 0 and trainer.position % config.save_every == 0
+        if stop or (due and trainer.position < trainer.steps_per_epoch):
+            trainer.read()  # weights after a loss that is not finite must not be saved
+            files.save()
+        if stop:
+            raise Stopped(stop, signals.remedy)
+
+    with signals:
+        while trainer.epoch < config.epochs:
+            started, steps = time.perf_counter(), trainer.steps_per_epoch - trainer.position
+            metrics = {f"train/{k}": v for k, v in trainer.train_steps(after_step).items()}
+            metrics |= trainer.watched()
+            seconds = time.perf_counter() - started
+            metrics["images_per_second"] = steps * config.batch_size / seconds
+            metrics["lr"] = trainer.last_lr
+            done = trainer.epoch + 1
+            validated = done == config.epochs or (config.val_every and done % config.val_every == 0)
+            if validated:
+                if validation:
+                    files.save()
+                    with signals.at_once():
+                        scores = trainer.validate(validation, class_names)
+                    refuse_bad_losses(scores, done)
+                    metrics |= {k if k == "mAP" else f"val/{k}": v for k, v in scores.items()}
+                files.keep_if_best(metrics)
+            trainer.next_epoch()
+            files.write_metrics(metrics)
+            files.save()
+            if validated:
+                files.draw()
+    files.close()
+
+
+def refuse_bad_losses(scores: dict[str, float], epoch: int) -> None:
+    """Raises FloatingPointError where a validation loss is infinite or NaN; an mAP may be NaN."""
+    losses = {name: value for name, value in scores.items() if name != "mAP"}
+    if not all(map(math.isfinite, losses.values())):
+        terms = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        raise FloatingPointError(
+            f"the validation loss after epoch {epoch} is not finite: {terms}; lower --lr; best.pth "
+            "is of an earlier epoch"
+        )

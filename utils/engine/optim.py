@@ -1,0 +1,84 @@
+"""Optimiser, learning-rate schedule and averaged weights."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from utils.config import TrainConfig
+
+
+def make_optimizer(module: nn.Module, config: TrainConfig) -> Optimizer:
+    """SGD or AdamW over everything in `module` that trains.
+
+    Weight decay applies to matrices and kernels alone: decaying biases, norms and L2Norm's scales
+    only fights what they are for.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
+    return SGD(groups, lr=config.lr, momentum=config.momentum)
+
+
+def make_schedule(optimizer: Optimizer, config: TrainConfig, steps: int) -> LambdaLR:
+    """Linear warm-up, then multistep or cosine decay; advanced once a step, `steps` in all."""
+    # A short run must not spend itself on warming up.
+    warmup = min(config.warmup, steps // 10)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        if config.schedule == "multistep":
+            return float(0.1 ** sum(step >= m * steps for m in config.milestones))
+        progress = (step - warmup) / max(1, steps - warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    return LambdaLR(optimizer, factor)
+
+
+class AveragedModel:
+    """An exponential moving average of a network, buffers included.
+
+    Early on it averages over the steps there were, decay = min(decay, (1 + n) / (10 + n)), so that
+    a short run is not dominated by its initial weights. (torch's class of this name asks the device
+    for its step count in every update, which makes the CPU wait.)
+
+    Args:
+        model: the network that trains.
+        decay: in [0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Takes in the weights after a step."""
+        self.steps += 1
+        taken = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        averages = self.model.state_dict().values()
+        pairs = list(zip(averages, model.state_dict().values(), strict=True))
+        floats = [(a, b) for a, b in pairs if a.is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], taken)
+        for average, value in pairs:
+            if not average.is_floating_point():  # the batch counters of norms
+                average.copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs."""
+        return {"model": self.model.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self.model.load_state_dict(state["model"])
+        self.steps = state["steps"]

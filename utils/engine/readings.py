@@ -1,0 +1,82 @@
+"""Losses stay on the device while training runs; now and then they are read and checked."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils.data.voc import Sample
+from utils.runtime.distributed import mean_over_processes, world_size
+
+
+class Readings:
+    """The loss terms of an epoch, over all processes: every one of them must read as often.
+
+    Args:
+        samples: the split, to name the images of a bad batch.
+        weights: the factor of each term, for display.
+    """
+
+    def __init__(self, samples: Sequence[Sample], weights: Mapping[str, float]) -> None:
+        self.samples, self.weights = samples, weights
+        self.names: list[str] = []
+        self.pending: list[tuple[Tensor, Tensor]] = []
+        self.sums: list[float] = []
+        self.steps = 0
+
+    def add(self, terms: Mapping[str, Tensor], indices: Tensor) -> None:
+        """Keeps the terms of a step, scalars on the device, and which images all processes saw."""
+        self.names = list(terms)
+        # Terms are divided by what is common to the processes, `positives` is a count of each.
+        values = [t.float() * (world_size() if n == "positives" else 1) for n, t in terms.items()]
+        self.pending.append((torch.stack(values), indices))
+
+    def read(self, place: str) -> dict[str, float]:
+        """Fetches what is pending; returns the mean of each term since the start.
+
+        The sums grow by one step at a time, so they do not depend on when they are read.
+
+        Raises:
+            FloatingPointError: a term is infinite or NaN; names every term of the first such step
+                and its images. `place` says where training was.
+        """
+        if not self.pending:
+            return self.means()
+        rows = mean_over_processes(torch.stack([terms for terms, _ in self.pending])).tolist()
+        for row, (_, indices) in zip(rows, self.pending, strict=True):
+            if not all(map(math.isfinite, row)):
+                terms = ", ".join(f"{n} {v:g}" for n, v in zip(self.names, row, strict=True))
+                ids = " ".join(self.samples[i].image_id for i in indices.tolist())
+                raise FloatingPointError(
+                    f"the loss is not finite shortly before {place}: {terms}; images {ids}; "
+                    "lower --lr or look at these images; last.pth is from before that step"
+                )
+            self.sums = [a + b for a, b in zip(self.sums or [0.0] * len(row), row, strict=True)]
+            self.steps += 1
+        self.pending.clear()
+        return self.means()
+
+    def means(self) -> dict[str, float]:
+        """The mean of each term over the steps that have been read."""
+        return {n: s / self.steps for n, s in zip(self.names, self.sums, strict=True)}
+
+    def describe(self, lr: float) -> str:
+        """`loss 4.21 conf 2.31 (x0.7) ... lr 0.001`: means so far and each term's weight."""
+        shown = [
+            f"{name} {value:.3f}" + (f" (x{self.weights[name]:g})" if name in self.weights else "")
+            for name, value in self.means().items()
+            if name != "positives"
+        ]
+        return " ".join([*shown, f"lr {lr:.2g}"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been read; nothing may be pending."""
+        assert not self.pending
+        return {"names": self.names, "sums": self.sums, "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state_dict` returned."""
+        self.names, self.sums = list(state["names"]), list(state["sums"])
+        self.steps = state["steps"]

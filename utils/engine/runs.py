@@ -1,0 +1,165 @@
+"""A run's folder: what it holds, whether it may be written to, and how to go on with it."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from utils.config import TrainConfig
+from utils.engine import ledger
+from utils.engine.checkpoint import check_training, has_checkpoint, load_newest, save_checkpoint
+from utils.engine.log import RunLog, draw_curves
+from utils.engine.trainer import Trainer
+from utils.files import check_folder, naming
+from utils.runtime.distributed import barrier, is_main, restarted
+from utils.show.report import write_json
+
+LAST = "last.pth"
+# Settings that may differ when a run is resumed: they decide where and how, not what is computed.
+FREE = {"data", "classes", "logs", "name", "device", "workers", "cache", "skip_bad", "resume"}
+FREE |= {"val_every", "log_every", "ledger_every", "preflight", "save_every", "profile", "compile"}
+
+
+class RunFiles:
+    """What a run writes into its folder; of several processes the main one alone writes.
+
+    Args:
+        folder: the run's folder; made where missing.
+        content: what every file says about network and settings.
+        trainer: the run, new or loaded with an earlier state.
+    """
+
+    def __init__(self, folder: Path, content: dict[str, Any], trainer: Trainer) -> None:
+        self.folder, self.content, self.trainer = folder, content, trainer
+        self.log: RunLog | None = None
+        if is_main():
+            with naming(folder):
+                self.log = RunLog(folder, start=trainer.epoch)
+            write_json(folder / "config.json", content)
+
+    def save(self) -> None:
+        """Writes last.pth: everything as it is now."""
+        if is_main():
+            model, training = self.trainer.model.state_dict(), self.trainer.state_dict()
+            content = {**self.content, "model": model, "training": training}
+            save_checkpoint(self.folder / LAST, content, keep_previous=True)
+
+    def keep_if_best(self, metrics: dict[str, Any]) -> None:
+        """Writes best.pth where the mAP is the best so far."""
+        # NaN (no object to find) is no reason to throw the first network away.
+        if is_main() and not metrics.get("mAP", math.inf) <= self.trainer.best:
+            self.trainer.best = metrics.get("mAP", -math.inf)
+            model = self.trainer.model.state_dict()
+            best = {**self.content, "model": model, "metrics": metrics}
+            save_checkpoint(self.folder / "best.pth", best)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Adds the line of the epoch that has just been closed."""
+        if self.log:
+            with naming(self.log.path):
+                self.log.write(self.trainer.epoch, metrics)
+            print(summary(self.trainer.epoch, self.trainer.config.epochs, metrics))
+
+    def draw(self) -> None:
+        """Writes curves.png."""
+        if is_main():
+            with naming(self.folder / "curves.png"):
+                draw_curves(self.folder)
+
+    def close(self) -> None:
+        """Writes what is buffered; the files are there when any process returns from this."""
+        if self.log:
+            self.log.close()
+        barrier()
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """The run's folder, unless it would overwrite a run or cannot be written to.
+
+    Raises:
+        FileExistsError, ValueError: see above.
+    """
+    folder = Path(config.logs) / config.name
+    check_folder(folder, "--logs, --name:")
+    if has_run(config) and not goes_on(config):
+        raise FileExistsError(
+            f"{folder} holds a run already; pass --resume to go on with it, or another --name"
+        )
+    return folder
+
+
+def has_run(config: TrainConfig) -> bool:
+    """Whether the run has saved anything yet."""
+    return has_checkpoint(Path(config.logs) / config.name / LAST)
+
+
+def goes_on(config: TrainConfig) -> bool:
+    """Whether to go on with what the run has saved.
+
+    It does when --resume asks for it. A process that torchrun has started again after a failure
+    acts as if it did, unless the folder holds a run with other settings: on that one the first
+    attempt has failed already.
+    """
+    return config.resume or (restarted() and has_run(config) and is_run_of(config))
+
+
+def is_run_of(config: TrainConfig) -> bool:
+    """Whether the run's config.json has the very same settings."""
+    path = Path(config.logs) / config.name / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, LookupError, TypeError):  # none, or damaged
+        return False
+    return bool(found == plain(dataclasses.asdict(config)))
+
+
+def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
+    """Loads a run's last.pth, or the one before where that is damaged, into a new trainer.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, it is damaged, or it is of another network.
+    """
+    content, path = load_newest(folder / LAST)
+    if not isinstance(content.get("config"), dict):
+        raise ValueError(f"{path}: has no settings; give a last.pth that a training wrote")
+    settings = plain(dataclasses.asdict(trainer.config))
+    compared = [(key, content.get(key), value) for key, value in description.items()]
+    compared += [
+        (key, content["config"].get(key), value)
+        for key, value in settings.items()
+        if key not in FREE
+    ]
+    for key, theirs, ours in compared:
+        if theirs != ours:
+            raise ValueError(
+                f"{path}: its {key} is {theirs!r}, this run's {ours!r}; resume with the settings "
+                "it was started with"
+            )
+    try:
+        check_training(content["training"], trainer.state_dict())
+        trainer.load_state_dict(content["training"])
+    except Exception as error:  # what is in a file may be anything
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(
+            f"{path}: its training state does not fit these settings ({why[:300]}); resume with "
+            "the settings it was started with"
+        ) from error
+    barrier()  # until then another process may be reading
+    if is_main() and path.name != LAST:
+        path.replace(folder / LAST)  # or the next save would put the damaged one in its place
+
+
+def plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as JSON has them: tuples become lists."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+
+
+def summary(epoch: int, epochs: int, metrics: dict[str, Any]) -> str:
+    """`epoch 3/50  train/loss 4.210 ...` for the terminal."""
+    shown = [
+        f"{k} {v:.4g}"
+        for k, v in metrics.items()
+        if not k.endswith("positives") and not k.startswith(ledger.PREFIX)
+    ]
+    return f"epoch {epoch}/{epochs}  " + "  ".join([*shown, ledger.describe(metrics)]).rstrip()

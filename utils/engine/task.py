@@ -1,0 +1,28 @@
+"""What the engine trains, as far as it needs to know."""
+
+from torch import Tensor, nn
+
+from utils.boxes import Detections, Targets
+
+
+class Task(nn.Module):
+    """A network with its objective.
+
+    `task(images, targets)` returns `{"loss": total, "positives": count, **unweighted terms}`; with
+    `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.engine.ledger`.
+
+    Attributes:
+        model: the network that is validated and saved; a task may hold more that trains.
+        weights: the factor of each term in the total.
+    """
+
+    model: nn.Module
+    weights: dict[str, float]
+
+    def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
+        """The terms of a call, and what `model` detects."""
+        raise NotImplementedError
+
+    def freeze_backbone(self, frozen: bool) -> None:
+        """Stops or resumes training of the part that comes with ImageNet weights."""
+        raise NotImplementedError
