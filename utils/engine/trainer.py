@@ -14,6 +14,7 @@ from utils.boxes import Targets
 from utils.config import TrainConfig
 from utils.data.augment import augment, uniforms
 from utils.data.store import Batch, Store
+from utils.engine import gradients
 from utils.engine.evaluation import channels_last, evaluate
 from utils.engine.ledger import split, weighted
 from utils.engine.optim import AveragedModel, make_optimizer, make_schedule
@@ -162,8 +163,8 @@ class Trainer:
     def step(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
         """One update of the weights; the returned terms are on the device, nothing waits.
 
-        With `ledger` the terms come with the entries of `utils.engine.ledger`; the update is the
-        same.
+        Among them is what `gradients.measure` says of it. With `ledger` they come with the entries
+        of `utils.engine.ledger`; the update is the same.
         """
         with (
             record_function("network and loss"),
@@ -175,15 +176,15 @@ class Trainer:
         with record_function("backward"):
             self.scaler.scale(terms["loss"]).backward()
         with record_function("optimiser"):
-            if self.config.clip_norm:
-                self.scaler.unscale_(self.optimizer)
-                nn.utils.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
+            self.scaler.unscale_(self.optimizer)
+            clip, may_skip = self.config.clip_norm, self.scaler.is_enabled()
+            gradient = gradients.measure(self.task.parameters(), clip, may_skip=may_skip)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.schedule.step()
             if self.average:
                 self.average.update(self.task.model)
-        return terms
+        return {**terms, **gradient}
 
     def epoch_order(self) -> list[Tensor]:
         """The batches of this epoch as positions; the incomplete last one is left out."""

@@ -170,9 +170,42 @@ def test_gradients_are_clipped(store: Store) -> None:
     config = replace(CONFIG, clip_norm=0.001, lr=1.0, momentum=0.0, weight_decay=0.0)
     run = trainer(store, config, scale=1e6)
     before = torch.cat([p.detach().flatten() for p in run.task.parameters()])
-    run.train_one_epoch()
+    means = run.train_one_epoch()
+    assert means["clipped"] == 1
+    assert means["grad_norm"] > 0.001
     after = torch.cat([p.detach().flatten() for p in run.task.parameters()])
     assert 0 < float((after - before).norm()) <= 2 * 0.001 * 1.01  # two steps, rate 1
+
+
+def in_fp16(store: Store, scale: float) -> Trainer:
+    """A trainer whose gradients are multiplied by `scale` until they overflow, then by 1 / 4."""
+    run = Trainer(trainer(store).task, store, CONFIG, Precision(CPU, torch.float16))
+    run.scaler = torch.GradScaler("cpu", init_scale=scale, backoff_factor=0.25 / scale)
+    return run
+
+
+def test_the_norm_is_that_of_the_unscaled_gradient(store: Store) -> None:
+    means = in_fp16(store, 64.0).train_one_epoch()
+    assert means["skipped"] == 0
+    assert means["grad_norm"] == pytest.approx(trainer(store).train_one_epoch()["grad_norm"], 0.05)
+
+
+def test_a_step_that_fp16_skips_leaves_the_mean_norm_alone(store: Store) -> None:
+    run = in_fp16(store, 1.0)
+    first = run.train_one_epoch()["grad_norm"]
+    run.scaler = in_fp16(store, 2.0**60).scaler
+    means = run.train_one_epoch()
+    assert means["skipped"] == 0.5  # one of two steps
+    assert 0 < means["grad_norm"] < 2 * first
+
+
+def test_a_gradient_that_is_not_finite_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(store)
+    monkeypatch.setattr(run.scaler, "scale", lambda loss: loss * float("inf"))
+    with pytest.raises(FloatingPointError, match="the gradient of the loss is not finite shortly"):
+        run.train_one_epoch()
 
 
 def test_the_average_is_validated_and_kept(
