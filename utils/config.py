@@ -74,7 +74,7 @@ class TrainConfig(DataConfig):
     compile: bool = option(False, "compile the network and its loss with torch.compile")
     profile: bool = option(False, "profile some steps instead of training; writes trace.json")
     val_every: int = option(10, "epochs between validations (mAP and loss); 0: only at the end")
-    log_every: int = option(10, "steps between readings of the losses")
+    log_every: int = option(10, "steps between readings of the losses, each a row of metrics.jsonl")
     ledger_every: int = option(
         100, "steps between measurements of each term's gradient share; 0 turns the ledger off"
     )

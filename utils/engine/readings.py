@@ -26,6 +26,7 @@ class Readings:
         self.pending: list[tuple[Tensor, Tensor]] = []
         self.sums: list[float] = []
         self.steps = 0
+        self.latest: dict[str, float] = {}  # the terms of the last step that was read
 
     def add(self, terms: Mapping[str, Tensor], indices: Tensor) -> None:
         """Keeps the terms of a step, scalars on the device, and which images all processes saw."""
@@ -58,6 +59,7 @@ class Readings:
                 )
             self.sums = [a + b for a, b in zip(self.sums or [0.0] * len(row), row, strict=True)]
             self.steps += 1
+            self.latest = shown(dict(zip(self.names, row, strict=True)))
         self.pending.clear()
         return self.means()
 

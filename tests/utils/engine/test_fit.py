@@ -14,7 +14,7 @@ from utils.data.voc import read_classes, read_split
 from utils.engine.evaluation import evaluate
 from utils.engine.fit import train_epochs
 from utils.engine.ledger import gradient_shares
-from utils.engine.log import read_metrics
+from utils.engine.log import read_metrics, read_rows
 from utils.engine.runs import resume
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
@@ -105,6 +105,24 @@ def test_fit_writes_a_run_and_keeps_the_best(
     last = torch.load(tmp_path / "last.pth", weights_only=True)
     assert last["training"]["epoch"] == 2
     assert {"config.json", "curves.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_every_few_steps_have_a_row(store: Store, names: tuple[str, ...], tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=3, log_every=2, clip_norm=0.1, lr=0.01)
+    for every, steps in ((1, [1, 2, 3, 4, 5, 6]), (2, [2, 4, 6]), (4, [4]), (9, [])):
+        folder = tmp_path / str(every)
+        train_epochs(trainer(store, replace(config, log_every=every)), None, names, {}, folder)
+        rows = [row for row in read_rows(folder / "metrics.jsonl") if "step" in row]
+        assert [row["step"] for row in rows] == steps
+        assert [row["epoch"] for row in rows] == [(step + 1) // 2 for step in steps]
+        assert all(row["step/images_per_second"] > 0 for row in rows)
+        assert all(row["step/clipped"] in (0, 1) for row in rows)
+    rows = read_rows(tmp_path / "1/metrics.jsonl")
+    for first, second, epoch in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        for name in ("loss", "error", "grad_norm"):  # an epoch's value is the mean of its steps
+            mean = (first[f"step/{name}"] + second[f"step/{name}"]) / 2
+            assert epoch[f"train/{name}"] == pytest.approx(mean, rel=1e-6)
+        assert epoch["lr"] == second["step/lr"]
 
 
 def test_the_ledger_is_written_and_changes_nothing(
