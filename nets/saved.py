@@ -13,6 +13,7 @@ from nets.foreign.convert import convert
 from nets.foreign.networks import default_names, foreign_network
 from nets.ssd import SSD300, load_weights
 from utils.engine.checkpoint import is_ours, load_tensors
+from utils.runtime.device import Precision, choose_precision, recorded_precision
 
 
 def describe_network(model: SSD300, class_names: Sequence[str]) -> dict[str, Any]:
@@ -36,7 +37,36 @@ def load_network(
         ValueError: the file is damaged, no checkpoint, its weights do not fit the network that it
             describes, or its class names are unknown.
     """
+    return network_in(load_tensors(path), path, device, class_names)
+
+
+def load_detector(
+    path: str | Path, device: torch.device, amp: str = "auto", class_names: Sequence[str] = ()
+) -> tuple[SSD300, tuple[str, ...], Precision]:
+    """`load_network`, and the arithmetic to detect in.
+
+    It is `amp`, see `choose_precision`; for `auto` that in which training measured the network's
+    mAP, where the checkpoint says it for this kind of device, else float32.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_network`; or the device does not have `amp`.
+    """
+    precision = choose_precision(device, amp)
     content = load_tensors(path)
+    model, names = network_in(content, path, device, class_names)
+    if amp == "auto":
+        record = content.get("arithmetic") if is_ours(content) else None
+        precision = recorded_precision(record, device)
+    return model, names, precision
+
+
+def network_in(
+    content: Any,
+    path: str | Path,
+    device: torch.device | None = None,
+    class_names: Sequence[str] = (),
+) -> tuple[SSD300, tuple[str, ...]]:
+    """The same of what `load_tensors` has read from `path`."""
     try:
         if is_ours(content):
             check_entries(content)

@@ -15,11 +15,11 @@ from utils.engine.evaluation import evaluate
 from utils.engine.fit import train_epochs
 from utils.engine.ledger import gradient_shares
 from utils.engine.log import read_metrics, read_rows
-from utils.engine.runs import resume
+from utils.engine.resume import resume
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
 from utils.metrics.evaluator import Evaluator
-from utils.runtime.device import Precision, choose_device, choose_precision
+from utils.runtime.device import Precision
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(epochs=2, batch_size=3, lr=0.1, val_every=1, device="cpu", warmup=0)
@@ -261,14 +261,3 @@ def test_resuming_another_network_is_refused(
         resume(other, tmp_path, {"backbone": "toy"})
     elsewhere = replace(CONFIG, workers=7, val_every=5)  # where and how, not what is computed
     resume(trainer(store, elsewhere), tmp_path, {"backbone": "toy"})
-
-
-def test_devices_and_arithmetic() -> None:
-    assert choose_device("cpu") == CPU
-    assert choose_precision(CPU, "bf16").dtype is None  # a CPU computes in float32
-    with Precision(CPU).autocast():
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
-    if not torch.cuda.is_available():
-        assert choose_device("auto") == CPU
-        with pytest.raises(ValueError, match="PyTorch sees no GPU"):
-            choose_device("cuda")
