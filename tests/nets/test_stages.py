@@ -101,7 +101,7 @@ class TestStudent:
         criterion = task.criterion
         assert isinstance(criterion, MultiBoxLoss_KD)
         assert (criterion.temperature, criterion.neg_w, criterion.pos_w) == (2, 1.25, 0.75)
-        assert (criterion.reg_m, criterion.negatives_for_hard) == (0.5, 7)
+        assert (criterion.reg_m, criterion.objects.negatives_for_hard) == (0.5, 7)
         assert (task.model.spec, task.teacher.spec) == (TINY, "resnet18(width=0.25)")
         assert description["backbone"] == TINY
 
