@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 # No setting is meant to be larger, and torch's integers and float32 hold it and its square.
 LARGEST = 1e9
+# What training does with objects that are marked difficult.
+DIFFICULT = ("ignore", "train", "background")
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:  # noqa: A002
@@ -80,7 +82,11 @@ class TrainConfig(DataConfig):
     )
     save_every: int = option(0, "steps between saves within an epoch; 0: only at its end")
     sync_bn: bool = option(False, "batch-norm statistics of all processes' images, on GPUs")
-    use_difficult: bool = option(False, "train on objects marked difficult, too")
+    difficult: str = option(
+        "ignore",
+        "objects marked difficult: neither taught nor mined, objects like others, or background",
+        DIFFICULT,
+    )
     expand: float = option(
         4.0,
         "largest zoom-out; 1 turns it off, as short runs want (it doubles the paper's schedule)",

@@ -59,7 +59,7 @@ def names(drawn: Path) -> tuple[str, ...]:
 @pytest.fixture
 def store(drawn: Path, names: tuple[str, ...]) -> Store:
     samples, _ = read_split(drawn, ["VOC2007/train"], names)
-    return Store(samples, CPU, use_difficult=True)
+    return Store(samples, CPU, difficult="train")
 
 
 def trainer(store: Store, config: TrainConfig = CONFIG, scale: float = 1.0) -> Trainer:
