@@ -157,8 +157,9 @@ def build_distillers(
     ours, theirs = (layout_named(model.layout).grids for model in (student, teacher))
     if specs and ours != theirs:
         raise ValueError(
-            f"--distill compares source maps, but the student's have grids {ours} and the "
-            f"teacher's {theirs}; leave it out"
+            f"--distill {' '.join(specs)} (given, or by --preset) compares source maps, but the "
+            f"student's have grids {ours} and the teacher's {theirs}; pass --distill by itself to "
+            "leave it out"
         )
     distillers: dict[str, Distiller] = {}
     for text in specs:
