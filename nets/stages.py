@@ -133,6 +133,7 @@ def train_teacher(config: DistillConfig) -> Path:
         "name": name,
         "backbone": config.teacher_backbone,
         "epochs": config.teacher_epochs or config.epochs,
+        "pretrained": config.teacher_pretrained,
         "conf_weight": TrainConfig.conf_weight,
         "loc_weight": TrainConfig.loc_weight,
         "weights": "",  # the student's

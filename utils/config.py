@@ -164,6 +164,9 @@ class DistillConfig(TrainConfig):
     teacher: str = option("", "the teacher's checkpoint; without one the teacher is trained first")
     teacher_backbone: str = option("vgg16", "spec of a teacher that is trained first")
     teacher_epochs: int = option(0, "epochs of a teacher that is trained first; 0: as --epochs")
+    teacher_pretrained: bool = option(
+        True, "start a teacher that is trained first from ImageNet weights, whatever the student"
+    )
     preset: str = option(
         "tutorial", "decides those settings whose defaults name presets", tuple(presets)
     )

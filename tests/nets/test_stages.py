@@ -137,6 +137,22 @@ class TestStudent:
         assert (teacher.conf_weight, teacher.loc_weight, teacher.resume) == (1.0, 1.0, False)
         assert len(captured) == 1
 
+    @pytest.mark.parametrize("teacher", [True, False])
+    def test_the_teacher_has_its_own_switch_for_imagenet_weights(
+        self, settings, monkeypatch, teacher
+    ):
+        def teacher_trained(config: DistillConfig) -> TrainConfig:
+            seen = []
+            monkeypatch.setattr(stages, "train_detector", lambda config: seen.append(config))
+            stages.train_teacher(config)
+            return seen[0]
+
+        assert teacher_trained(
+            DistillConfig(**settings)
+        ).pretrained  # settings turn the student's off
+        config = DistillConfig(**{**settings, "pretrained": True}, teacher_pretrained=teacher)
+        assert teacher_trained(config).pretrained is teacher
+
 
 class TestDistillers:
     def test_they_fit_both_networks(self):

@@ -370,7 +370,8 @@ class TestStart:
 
     def test_the_teacher_that_is_trained_first_starts_afresh(self, captured, settings, tmp_path):
         start = save_tiny(tmp_path / "start.pth", "paper")
-        config = DistillConfig(**settings, weights=start, teacher_backbone=TINY, seed=5)
+        settings |= {"teacher_backbone": TINY, "teacher_pretrained": False}
+        config = DistillConfig(**settings, weights=start, seed=5)
         stages.train_teacher(config)
         torch.manual_seed(5)
         fresh = SSD300(TINY, 20).state_dict()
