@@ -44,7 +44,10 @@ class TrainConfig(DataConfig):
     train: tuple[str, ...] = option(
         ("VOC2007/trainval", "VOC2012/trainval"), "splits to train on, as YEAR/SPLIT"
     )
-    val: tuple[str, ...] = option(("VOC2007/test",), "splits to validate on; none: no validation")
+    val: tuple[str, ...] = option(
+        (),
+        "splits whose mAP chooses best.pth, not those to report on; none: the last network is it",
+    )
     backbone: str = option(
         "", "spec, e.g. resnet34 or 'mobilenetv2(width=0.35)'; without: vgg16, or that of --weights"
     )
@@ -92,6 +95,11 @@ class TrainConfig(DataConfig):
     loc_weight: float = option(1.0, "factor of the localisation loss")
 
     usual_backbone: ClassVar[str] = "vgg16"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether best.pth is the best of several validations."""
+        return bool(self.val) and 0 < self.val_every < self.epochs
 
     def __post_init__(self) -> None:
         """Refuses values that no run can work with."""

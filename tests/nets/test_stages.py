@@ -74,6 +74,25 @@ class TestDetector:
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
+    @pytest.mark.parametrize(
+        ("val", "every", "warned"),
+        [
+            (("VOC2007/test",), 1, True),
+            (("VOC2007/val", "VOC2012/test"), 1, True),
+            (("VOC2007/test",), 0, False),  # one validation chooses nothing
+            (("VOC2007/val", "test/train"), 1, False),
+            ((), 1, False),
+        ],
+    )
+    def test_a_choice_on_test_images_is_said(self, captured, settings, capsys, val, every, warned):
+        stages.train_detector(TrainConfig(**settings, val=val, val_every=every))
+        lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning: ")]
+        assert len(lines) == warned
+        if warned:
+            tests = " ".join(split for split in val if split.endswith("/test"))
+            assert f"by its mAP on {tests}, which makes that mAP optimistic" in lines[0]
+        assert len(captured) == 1
+
 
 class TestStudent:
     def test_settings_reach_the_task(self, captured, settings, tmp_path):

@@ -12,10 +12,17 @@ def test_defaults_are_the_schedule_of_the_paper() -> None:
     config = parse_arguments(TrainConfig, [])
     assert config == TrainConfig()
     assert config.train == ("VOC2007/trainval", "VOC2012/trainval")
+    assert config.val == ()  # no split chooses a network unless somebody says so
     # 16551 images of VOC07+12 trainval in batches of 32: 517 steps an epoch, 120,000 in 232.
     steps = 16551 // config.batch_size * config.epochs
     assert steps == pytest.approx(120_000, rel=0.001)
     assert [m * steps for m in config.milestones] == pytest.approx([80_000, 100_000], rel=0.001)
+
+
+def test_a_network_is_chosen_among_several_validations() -> None:
+    for val, every, chooses in (((), 1, False), (("a/b",), 0, False), (("a/b",), 5, True)):
+        assert TrainConfig(val=val, val_every=every, epochs=6).chooses is chooses
+    assert not TrainConfig(val=("a/b",), val_every=6, epochs=6).chooses  # at the end alone
 
 
 WEIGHTS = ("soft_weight", "conf_weight", "l2_weight", "loc_weight", "temperature", "neg_w")
