@@ -31,7 +31,8 @@ def runs(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from train_kd import main
 
     logs = tmp_path_factory.mktemp("logs")
-    main([str(a) for a in on(drawn, "--logs", logs, "--teacher-backbone", "resnet18(width=0.25)")])
+    teacher = ["--teacher-backbone", "resnet18(width=0.25)", "--no-teacher-pretrained"]
+    main([str(a) for a in on(drawn, "--logs", logs, *teacher)])
     return logs
 
 

@@ -44,7 +44,7 @@ class CompareConfig:
     out: str = option("logs/compare", "folder of all runs and of the result")
     teacher: str = option("", "the teacher's checkpoint; without one it is trained first")
     teacher_flags: str = option(
-        "", "what the training of a teacher adds to the shared flags: '--backbone resnet34'"
+        "", "flags of a teacher's training beside the shared ones: '--backbone vgg16 --pretrained'"
     )
     variant: tuple[str, ...] = option(
         ("tutorial: --preset tutorial",), "what to compare with the student alone: 'name: flags'"

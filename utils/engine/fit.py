@@ -14,7 +14,7 @@ from utils.config import TrainConfig
 from utils.data.store import Store, open_store
 from utils.engine.interrupts import Stopped, StopSignals
 from utils.engine.profiling import profile_steps
-from utils.engine.runs import LAST, RunFiles, goes_on, plain, resume, run_folder
+from utils.engine.runs import LAST, RunFiles, goes_on, kept, plain, resume, run_folder
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
 from utils.runtime import distributed
@@ -158,6 +158,7 @@ def train_epochs(
             if validated:
                 files.draw()
     files.close()
+    print(kept(folder, config))
 
 
 def refuse_bad_losses(scores: dict[str, float], epoch: int) -> None:

@@ -142,11 +142,13 @@ def test_what_decides_the_result_is_part_of_the_budget() -> None:
 
 
 def test_choosing_on_the_test_split_is_said(tmp_path: Path) -> None:
-    job = make_variants([], ["--val-every", "5"])[0].job(tmp_path, 0, Path())
+    val = ["--val", "VOC2007/test"]
+    job = make_variants([], [*val, "--val-every", "5"])[0].job(tmp_path, 0, Path())
     assert job.chosen_on(["VOC2007/test"])
     assert not job.chosen_on(["VOC2007/val"])
-    last = make_variants([], ["--val-every", "0"])[0].job(tmp_path, 0, Path())
-    assert not last.chosen_on(["VOC2007/test"])
+    for words in ([*val, "--val-every", "0"], ["--val-every", "5"]):
+        last = make_variants([], words)[0].job(tmp_path, 0, Path())
+        assert not last.chosen_on(["VOC2007/test"])
 
 
 def test_one_claim_at_a_time(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_range_in_units():
 
 
 def test_every_range_holds_the_presets():
-    assert set(DistillConfig.presets["paper"]) < set(RANGES)
+    assert set(DistillConfig.presets["paper"]) - {"distill"} < set(RANGES)
     for preset in DistillConfig.presets:
         config = parse_arguments(DistillConfig, ["--preset", preset])
         for name, (low, high, _) in RANGES.items():
@@ -73,7 +73,8 @@ def teacher(tmp_path: Path) -> str:
 
 def test_training_flags_decide_the_default(teacher):
     ranges = search_ranges(["soft_weight"], [])
-    config = check_training(["--teacher", teacher, "--preset", "paper", "--neg-w=2"], ranges)
+    words = ["--teacher", teacher, "--val", "VOC2007/val", "--preset", "paper", "--neg-w=2"]
+    config = check_training(words, ranges)
     assert (config.soft_weight, config.neg_w) == (0.5, 2)
     fixed = common(config, ranges)
     assert fixed["search"] == {"soft_weight": [0.05, 4]}
@@ -101,12 +102,18 @@ def test_training_flags_decide_the_default(teacher):
 def test_training_flags_that_are_refused(teacher, words, message):
     ranges = search_ranges(["soft_weight"], ["soft_weight=0.1:0.4"])
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        check_training(["--teacher", teacher, *words], ranges)
+        check_training(["--teacher", teacher, "--val", "VOC2007/val", *words], ranges)
 
 
 def test_a_term_that_is_off_is_not_searched(teacher):
+    words = ["--teacher", teacher, "--val", "VOC2007/val", "--preset", "soft"]
     with pytest.raises(ValueError, match="l2_weight is 0 here; leave it out of --search"):
-        check_training(["--teacher", teacher, "--preset", "soft"], search_ranges(["l2_weight"], []))
+        check_training(words, search_ranges(["l2_weight"], []))
+
+
+def test_a_validation_split_has_to_be_named(teacher):
+    with pytest.raises(ValueError, match="--val names no split"):
+        check_training(["--teacher", teacher], search_ranges(["temperature"], []))
 
 
 def test_trials_are_validated_on_their_way_unless_told_how():
