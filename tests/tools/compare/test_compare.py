@@ -89,6 +89,17 @@ def test_wrong_variants_are_refused_before_any_run(
         make_variants(variants, shared)
 
 
+def test_without_scipy_one_line_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    out = tmp_path / "compare"
+    assert refused("tools.compare", "--out", out).endswith(
+        "this needs scipy; install it with: pip install -e '.[compare]'"
+    )
+    assert not out.exists()
+
+
 def test_a_given_teacher_is_not_trained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave out one"):
         teacher_job(tmp_path, "given.pth", [], ["--epochs", "3"])

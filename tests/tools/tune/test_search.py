@@ -1,14 +1,11 @@
-"""Ranges, checked flags, watched runs, table and pictures of a search; no Optuna."""
+"""Ranges, checked flags, watched runs and the table of a search; no Optuna."""
 
 import json
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tools.tune.pictures import GRID, draw, surface
 from tools.tune.report import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of, summary
 from tools.tune.report import markdown as table
 from tools.tune.search import (
@@ -23,13 +20,6 @@ from tools.tune.search import (
 from tools.tune.trials import OUTPUT, Ending, failure, follow
 from utils.cli import parse_arguments
 from utils.config import DistillConfig
-
-
-def test_a_range_in_units():
-    assert Range(1, 100).unit(10) == pytest.approx(0.5)  # log 10 / log 100
-    assert Range(1, 5, log=False).unit(2) == 0.25  # (2 - 1) / (5 - 1)
-    for scope in RANGES.values():
-        assert (scope.unit(scope.low), scope.unit(scope.high)) == (0, 1)
 
 
 def test_every_range_holds_the_presets():
@@ -225,25 +215,3 @@ def test_the_best_is_complete_and_the_first_of_equals():
     assert "3 complete, 1 pruned, 1 failed, 1 running" in text
     assert "default: trial 0, mAP 25.00 %\nbest: trial 3, mAP 50.00 %" in text
     assert text.endswith("--epochs 6 --soft-weight 0.5 --temperature 2 --name tuned")
-
-
-def test_the_surface_is_the_score_near_a_trial_and_nothing_far_away():
-    places = np.array([[0.1, 0.2], [0.9, 0.2]])
-    values = surface(places, np.array([10.0, 30.0]))
-    row, left, right = int(0.2 * GRID), int(0.1 * GRID), int(0.9 * GRID)
-    assert values[row, left] == pytest.approx(10, abs=1e-6)  # exp(-0.5 * 8^2) of the other: 1e-14
-    assert values[row, right] == pytest.approx(30, abs=1e-6)
-    assert np.isnan(values[int(0.8 * GRID)]).all()
-
-
-@pytest.mark.parametrize("names", [["soft_weight", "temperature"], ["temperature"]])
-@pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1]], ids=["several", "one"])
-def test_pictures(tmp_path, names, trials):
-    importances = {} if len(trials) == 1 else {name: 1 / len(names) for name in names}
-    drawn = draw(tmp_path, trials, {name: RANGES[name] for name in names}, importances)
-    assert drawn == ["importances.png"] * bool(importances) + ["heatmap.png"]
-    for name in drawn:
-        with Image.open(tmp_path / name) as picture:
-            assert min(picture.size) > 150
-            assert len(picture.convert("L").getcolors()) > 20
-    assert draw(tmp_path, TRIALS[1:3], RANGES, {}) == []
