@@ -154,7 +154,7 @@ def fraction(which: Tensor, of: Tensor) -> Tensor:
     """How large a part of the marked places `of`, over all processes, is also marked in `which`."""
     counts = torch.stack(((which & of).sum(), of.sum())).float()
     part, whole = mean_over_processes(counts).unbind()
-    return part / whole.where(whole > 0, whole.new_tensor(1.0))
+    return part / whole.where(whole > 0, 1.0)
 
 
 def describe(outputs: Outputs) -> str:
