@@ -40,11 +40,7 @@ class NeverWaits(TorchDispatchMode):
         elif func is aten.copy_.default:
             refuse_copy(args[1].device, args[0].device, any(args[2:]) or any(kwargs.values()))
         elif func in INDEXING and args[0].device == GPU:
-            for index in args[1]:
-                if index is not None and index.device != GPU:
-                    raise Waits("an index on the CPU: a copy to the GPU that blocks")
-                if index is not None and index.dtype in (torch.bool, torch.uint8):
-                    raise Waits("a boolean index: its true elements have to be counted")
+            refuse_indices(args[1], fill=args[2] if len(args) > 2 else None)
         return func(*args, **kwargs)
 
 
@@ -52,6 +48,18 @@ def refuse_copy(source: torch.device, target: torch.device | None, non_blocking:
     """Raises `Waits` for a copy between CPU and GPU, unless it is `non_blocking`."""
     if target is not None and source.type != target.type and not non_blocking:
         raise Waits(f"a copy from {source} to {target} that blocks")
+
+
+def refuse_indices(indices: Sequence[Tensor | None], fill: Tensor | None) -> None:
+    """Raises `Waits` for indices on the CPU, and for masks unless a number fills their places."""
+    for index in indices:
+        if index is None:
+            continue
+        if index.device != GPU:
+            raise Waits("an index on the CPU: a copy to the GPU that blocks")
+        number = fill is not None and fill.dim() == 0 and fill.device != GPU
+        if index.dtype in (torch.bool, torch.uint8) and not number:
+            raise Waits("a boolean index: its true elements have to be counted")
 
 
 @contextmanager
