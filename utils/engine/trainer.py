@@ -182,7 +182,7 @@ class Trainer:
             self.scaler.update()
             self.schedule.step()
             if self.average:
-                self.average.update(self.task.model)
+                self.average.update()
         return terms
 
     def epoch_order(self) -> list[Tensor]:
