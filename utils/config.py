@@ -70,7 +70,7 @@ class TrainConfig(DataConfig):
         (2 / 3, 5 / 6), "parts of the run after which multistep divides the rate by 10"
     )
     warmup: int = option(500, "steps over which the rate rises from 0; at most a tenth of the run")
-    clip_norm: float = option(10.0, "largest gradient norm; 0 turns clipping off")
+    clip_norm: float = option(0.0, "largest gradient norm; 0: no limit, as in the paper")
     freeze_epochs: int = option(0, "epochs at the start in which the backbone does not train")
     ema: float = option(0.0, "decay of the averaged weights, e.g. 0.999; 0 turns them off")
     amp: str = option(
@@ -79,7 +79,7 @@ class TrainConfig(DataConfig):
     compile: bool = option(False, "compile the network and its loss with torch.compile")
     profile: bool = option(False, "profile some steps instead of training; writes trace.json")
     val_every: int = option(10, "epochs between validations (mAP and loss); 0: only at the end")
-    log_every: int = option(10, "steps between readings of the losses")
+    log_every: int = option(10, "steps between readings of the losses, each a row of metrics.jsonl")
     ledger_every: int = option(
         100, "steps between measurements of each term's gradient share; 0 turns the ledger off"
     )

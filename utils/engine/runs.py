@@ -36,12 +36,14 @@ class RunFiles:
         self.log: RunLog | None = None
         if is_main():
             with naming(folder):
-                self.log = RunLog(folder, start=trainer.epoch)
+                self.log = RunLog(folder, trainer.epoch, trainer.steps)
             write_json(folder / "config.json", content)
 
     def save(self) -> None:
         """Writes last.pth: everything as it is now."""
-        if is_main():
+        if self.log:
+            with naming(self.log.path):
+                self.log.flush()
             model, training = self.trainer.model.state_dict(), self.trainer.state_dict()
             content = {**self.content, "model": model, "training": training}
             save_checkpoint(self.folder / LAST, content, keep_previous=True)
@@ -55,12 +57,22 @@ class RunFiles:
             best = {**self.content, "model": model, "metrics": metrics}
             save_checkpoint(self.folder / "best.pth", best)
 
-    def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """Adds the line of the epoch that has just been closed."""
+    def write_epoch(self, metrics: dict[str, Any]) -> None:
+        """Adds the row of the epoch that has just been closed."""
+        trainer = self.trainer
         if self.log:
             with naming(self.log.path):
-                self.log.write(self.trainer.epoch, metrics)
-            print(summary(self.trainer.epoch, self.trainer.config.epochs, metrics))
+                self.log.write({"epoch": trainer.epoch, **metrics}, trainer.steps)
+            print(summary(trainer.epoch, trainer.config.epochs, metrics))
+
+    def write_step(self, metrics: dict[str, float]) -> None:
+        """Adds the row of the step that has just been done."""
+        trainer = self.trainer
+        if self.log:
+            row = {f"step/{name}": value for name, value in metrics.items()}
+            with naming(self.log.path):
+                place = {"epoch": trainer.epoch + 1, "step": trainer.steps}
+                self.log.write({**place, **row}, trainer.steps)
 
     def draw(self) -> None:
         """Writes curves.png."""
