@@ -16,6 +16,7 @@ from utils.config import flag
 from utils.engine.interrupts import Stopped
 from utils.files import described
 from utils.runtime.distributed import is_main, processes
+from utils.runtime.memory import keep_freed_memory
 
 T = TypeVar("T")
 
@@ -83,6 +84,7 @@ def run(
 
     With TRACEBACK=1 in the environment the traceback is shown, too.
     """
+    keep_freed_memory()
     try:
         with processes():
             main(arguments)
