@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 # No setting is meant to be larger, and torch's integers and float32 hold it and its square.
 LARGEST = 1e9
 ARITHMETICS = ("auto", "off", "bf16", "fp16")
+# What training does with objects that are marked difficult.
+DIFFICULT = ("ignore", "train", "background")
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:  # noqa: A002
@@ -45,7 +47,10 @@ class TrainConfig(DataConfig):
     train: tuple[str, ...] = option(
         ("VOC2007/trainval", "VOC2012/trainval"), "splits to train on, as YEAR/SPLIT"
     )
-    val: tuple[str, ...] = option(("VOC2007/test",), "splits to validate on; none: no validation")
+    val: tuple[str, ...] = option(
+        (),
+        "splits whose mAP chooses best.pth, not those to report on; none: the last network is it",
+    )
     backbone: str = option(
         "", "spec, e.g. resnet34 or 'mobilenetv2(width=0.35)'; without: vgg16, or that of --weights"
     )
@@ -83,7 +88,11 @@ class TrainConfig(DataConfig):
     )
     save_every: int = option(0, "steps between saves within an epoch; 0: only at its end")
     sync_bn: bool = option(False, "batch-norm statistics of all processes' images, on GPUs")
-    use_difficult: bool = option(False, "train on objects marked difficult, too")
+    difficult: str = option(
+        "ignore",
+        "objects marked difficult: neither taught nor mined, objects like others, or background",
+        DIFFICULT,
+    )
     expand: float = option(
         4.0,
         "largest zoom-out; 1 turns it off, as short runs want (it doubles the paper's schedule)",
@@ -95,6 +104,11 @@ class TrainConfig(DataConfig):
     loc_weight: float = option(1.0, "factor of the localisation loss")
 
     usual_backbone: ClassVar[str] = "vgg16"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether best.pth is the best of several validations."""
+        return bool(self.val) and 0 < self.val_every < self.epochs
 
     def __post_init__(self) -> None:
         """Refuses values that no run can work with."""
@@ -125,6 +139,41 @@ class TrainConfig(DataConfig):
 class DistillConfig(TrainConfig):
     """Training of a student under a teacher."""
 
+    usual_backbone: ClassVar[str] = "mobilenetv2"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "tutorial": {
+            "soft_weight": 0.3,
+            "conf_weight": 0.7,
+            "l2_weight": 0.5,
+            "loc_weight": 1.0,
+            "temperature": 1.0,
+            "neg_w": 1.5,
+            "distill": (),
+        },
+        # Chen et al., NIPS 2017, sec. 4: mu = 0.5 shares the classification loss, nu = 0.5; the
+        # hint has gamma = 0.5 in eq. 1.
+        "paper": {
+            "soft_weight": 0.5,
+            "conf_weight": 0.5,
+            "l2_weight": 0.5,
+            "loc_weight": 1.0,
+            "temperature": 1.0,
+            "neg_w": 1.5,
+            "distill": ("hint(weight=0.5)",),
+        },
+        # docs/evidence.md: what gained on both data sets; the bounded L2 drowns the other terms.
+        # With neg_w 1 the teacher itself is the optimum.
+        "soft": {
+            "soft_weight": 3.0,
+            "conf_weight": 0.7,
+            "l2_weight": 0.0,
+            "loc_weight": 1.0,
+            "temperature": 2.0,
+            "neg_w": 1.0,
+            "distill": (),
+        },
+    }
+
     name: str = option("student", "the run's folder under --logs")
     backbone: str = option(
         "", "the student's spec, e.g. resnet18; without: mobilenetv2, or that of --weights"
@@ -132,50 +181,35 @@ class DistillConfig(TrainConfig):
     teacher: str = option("", "the teacher's checkpoint; without one the teacher is trained first")
     teacher_backbone: str = option("vgg16", "spec of a teacher that is trained first")
     teacher_epochs: int = option(0, "epochs of a teacher that is trained first; 0: as --epochs")
-    preset: str = option(
-        "tutorial", "sets the defaults of the four weights and T", ("tutorial", "paper", "soft")
+    teacher_pretrained: bool = option(
+        True, "start a teacher that is trained first from ImageNet weights, whatever the student"
     )
-    soft_weight: float = option(0.3, "factor of the soft-target loss")
-    conf_weight: float = option(0.7, "factor of the confidence loss")
-    l2_weight: float = option(0.5, "factor of the teacher-bounded regression")
-    loc_weight: float = option(1.0, "factor of the localisation loss")
-    temperature: float = option(1.0, "T, softens both distributions before they are compared")
-    neg_w: float = option(1.5, "weight of the background column in the soft-target loss")
+    preset: str = option(
+        "tutorial", "decides those settings whose defaults name presets", tuple(presets)
+    )
+    # None is what a preset decides; a config that has been made holds the value. To
+    # `dataclasses.replace` that value counts as given, so another preset does not change it.
+    soft_weight: float = option(None, "factor of the soft-target loss")
+    conf_weight: float = option(None, "factor of the confidence loss")
+    l2_weight: float = option(None, "factor of the teacher-bounded regression")
+    loc_weight: float = option(None, "factor of the localisation loss")
+    temperature: float = option(None, "T, softens both distributions before they are compared")
+    neg_w: float = option(None, "weight of the background column in the soft-target loss")
+    distill: tuple[str, ...] = option(
+        None, "feature-level terms, e.g. 'cwd(tau=1, weight=3)' hint; by itself: none"
+    )
     pos_w: float = option(1.0, "weight of the class columns in the soft-target loss")
     reg_m: float = option(0.0, "margin of the teacher bound, in squared encoded units")
     match_priors: bool = option(False, "let student and teacher have different prior sets")
     preflight: bool = option(True, "look at teacher and loss terms before the first step")
-    distill: tuple[str, ...] = option((), "feature-level terms, e.g. 'cwd(tau=1, weight=3)' hint")
-
-    usual_backbone: ClassVar[str] = "mobilenetv2"
-    presets: ClassVar[dict[str, dict[str, float]]] = {
-        "tutorial": {
-            "soft_weight": 0.3,
-            "conf_weight": 0.7,
-            "l2_weight": 0.5,
-            "loc_weight": 1.0,
-            "temperature": 1.0,
-        },
-        # Chen et al., NIPS 2017, sec. 4: mu = 0.5 shares the classification loss, nu = 0.5.
-        "paper": {
-            "soft_weight": 0.5,
-            "conf_weight": 0.5,
-            "l2_weight": 0.5,
-            "loc_weight": 1.0,
-            "temperature": 1.0,
-        },
-        # docs/evidence.md: what gained on both data sets; the bounded L2 drowns the other terms.
-        "soft": {
-            "soft_weight": 3.0,
-            "conf_weight": 0.7,
-            "l2_weight": 0.0,
-            "loc_weight": 1.0,
-            "temperature": 2.0,
-        },
-    }
 
     def __post_init__(self) -> None:
-        """Refuses values that no run can work with."""
+        """Lets the preset decide what is not given; refuses values that no run can work with."""
+        if self.preset not in self.presets:
+            raise ValueError(f"--preset must be one of {', '.join(self.presets)}: {self.preset!r}")
+        for name, value in self.presets[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         super().__post_init__()
         if self.profile and not self.teacher:
             raise ValueError("--profile needs --teacher: a profiled stage 1 trains no teacher")

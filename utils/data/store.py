@@ -11,13 +11,15 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from utils.boxes import Targets
-from utils.config import DataConfig
+from utils.config import DIFFICULT, DataConfig
 from utils.data.images import fitted_size, load_padded
-from utils.data.voc import Sample, read_split
+from utils.data.voc import Annotation, Sample, read_split
 from utils.runtime.memory import choose_cache
 
 # VOC images have at most 500 pixels a side; a crop of 0.3 of 512 still fills half of 300.
@@ -52,7 +54,8 @@ class Store:
         cache: `device`, `ram`, `none` (decode again in every epoch), or `auto`: the first of these
             that takes at most half of the free memory.
         workers: threads that decode, at least 1.
-        use_difficult: whether objects marked difficult are among the targets.
+        difficult: objects marked difficult are among the targets with label -1 (`ignore`), as
+            every other object (`train`), or not at all (`background`).
         fixed_objects: pad every batch to the most objects of any image, so that shapes never change
             (for compiled code); otherwise to the most objects of its own images.
 
@@ -70,7 +73,7 @@ class Store:
         *,
         cache: str = "auto",
         workers: int = 2,
-        use_difficult: bool = False,
+        difficult: str = "ignore",
         fixed_objects: bool = False,
     ) -> None:
         assert samples
@@ -80,8 +83,8 @@ class Store:
         self.sizes = torch.tensor(
             [fitted_size(s.annotation.height, s.annotation.width, self.side) for s in samples]
         ).float()
-        self.targets = pad_objects(samples, self.sizes, use_difficult)
-        self.counts = (self.targets.labels > 0).sum(1)
+        self.targets = pad_objects(samples, self.sizes, difficult)
+        self.counts = (self.targets.labels != 0).sum(1)
         self.fixed_objects = fixed_objects
         self.cache, self.reason = choose_cache(cache, len(samples) * 3 * self.side**2, device)
         self.resident: Tensor | None = None
@@ -141,7 +144,7 @@ def open_store(
     class_names: Sequence[str],
     device: torch.device,
     *,
-    use_difficult: bool = False,
+    difficult: str = "ignore",
     fixed_objects: bool = False,
 ) -> Store:
     """Reads and checks the images of some splits; says what was left out and where images are.
@@ -155,7 +158,7 @@ def open_store(
         device,
         cache=config.cache,
         workers=config.workers,
-        use_difficult=use_difficult,
+        difficult=difficult,
         fixed_objects=fixed_objects,
     )
     print(f"{' '.join(splits)}: {len(store)} images, {store.reason}")
@@ -184,19 +187,24 @@ def decode(path: Path, side: int) -> Tensor:
         raise type(error)(f"{error}; repair the file or pass --skip-bad") from error
 
 
-def pad_objects(samples: Sequence[Sample], sizes: Tensor, use_difficult: bool) -> Targets:
+def pad_objects(samples: Sequence[Sample], sizes: Tensor, difficult: str) -> Targets:
     """All objects of a split: boxes `[N, M, 4]` in pixels of images of `[N, 2]` `sizes`, labels."""
-    wanted = [
-        s.annotation.labels.astype(bool) if use_difficult else ~s.annotation.difficult
-        for s in samples
-    ]
-    most = max(int(mask.sum()) for mask in wanted)
+    labels_of = [told_labels(sample.annotation, difficult) for sample in samples]
+    most = max(int((labels != 0).sum()) for labels in labels_of)
     boxes, labels = torch.zeros(len(samples), most, 4), torch.zeros(len(samples), most).long()
-    for i, (sample, mask) in enumerate(zip(samples, wanted, strict=True)):
-        annotation, count = sample.annotation, int(mask.sum())
+    for i, (sample, told) in enumerate(zip(samples, labels_of, strict=True)):
+        annotation, count = sample.annotation, int((told != 0).sum())
         stored_h, stored_w = sizes[i].tolist()
         x, y = stored_w / annotation.width, stored_h / annotation.height
         scale = torch.tensor((x, y, x, y))
-        boxes[i, :count] = torch.from_numpy(annotation.boxes[mask]) * scale
-        labels[i, :count] = torch.from_numpy(annotation.labels[mask])
+        boxes[i, :count] = torch.from_numpy(annotation.boxes[told != 0]) * scale
+        labels[i, :count] = torch.from_numpy(told[told != 0])
     return Targets(boxes, labels)
+
+
+def told_labels(annotation: Annotation, difficult: str) -> npt.NDArray[np.int64]:
+    """`[M]`: the label that training is told of each object; -1 to ignore it, 0 to say nothing."""
+    assert difficult in DIFFICULT, difficult
+    if difficult == "train":
+        return annotation.labels
+    return np.where(annotation.difficult, -1 if difficult == "ignore" else 0, annotation.labels)

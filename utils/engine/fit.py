@@ -15,7 +15,7 @@ from utils.engine.interrupts import Stopped, StopSignals
 from utils.engine.profiling import profile_steps
 from utils.engine.rehearsal import choose_arithmetic
 from utils.engine.resume import resume
-from utils.engine.runs import LAST, RunFiles, goes_on, run_folder
+from utils.engine.runs import LAST, RunFiles, goes_on, kept, run_folder
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
 from utils.runtime import distributed
@@ -52,7 +52,7 @@ def fit(
         config.train,
         class_names,
         device,
-        use_difficult=config.use_difficult,
+        difficult=config.difficult,
         fixed_objects=config.compile,
     )
     if config.batch_size > len(train_store):
@@ -61,7 +61,7 @@ def fit(
             f"({len(train_store)} images)"
         )
     validation = (
-        open_store(config, config.val, class_names, device, use_difficult=config.use_difficult)
+        open_store(config, config.val, class_names, device, difficult=config.difficult)
         if config.val
         else None
     )
@@ -94,7 +94,8 @@ def check_processes(config: TrainConfig, task: Task) -> None:
     if config.profile and processes > 1:
         raise ValueError("--profile is for one process; start it without torchrun")
     together = config.batch_size if config.sync_bn else config.batch_size // processes
-    if together == 1 and any(isinstance(m, nn.BatchNorm2d) for m in task.modules()):
+    trained = (m for m in task.modules() if m.training)  # a teacher is not
+    if together == 1 and any(isinstance(m, nn.BatchNorm2d) for m in trained):
         raise ValueError(
             f"--batch-size {config.batch_size} cannot train batch norm, whose statistics on the "
             "1 x 1 source map need two images in each process; use at least "
@@ -167,6 +168,7 @@ def train_epochs(
             if validated:
                 files.draw()
     files.close()
+    print(kept(folder, config))
 
 
 def refuse_bad_losses(scores: dict[str, float], epoch: int) -> None:

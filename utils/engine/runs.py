@@ -9,7 +9,7 @@ from typing import Any
 from utils.config import TrainConfig
 from utils.engine import ledger
 from utils.engine.checkpoint import has_checkpoint, save_checkpoint
-from utils.engine.log import RunLog, draw_curves
+from utils.engine.log import METRICS, RunLog, draw_curves, read_metrics
 from utils.engine.trainer import Trainer
 from utils.files import check_folder, naming
 from utils.runtime.distributed import barrier, is_main, restarted
@@ -19,6 +19,7 @@ LAST = "last.pth"
 # Settings that may differ when a run is resumed: they decide where and how, not what is computed.
 FREE = {"data", "classes", "logs", "name", "device", "workers", "cache", "skip_bad", "resume"}
 FREE |= {"val_every", "log_every", "ledger_every", "preflight", "save_every", "profile", "compile"}
+FREE |= {"teacher_pretrained"}  # of stage 1, a run of its own
 
 
 class RunFiles:
@@ -51,7 +52,7 @@ class RunFiles:
             save_checkpoint(self.folder / LAST, content, keep_previous=True)
 
     def keep_if_best(self, metrics: dict[str, Any]) -> None:
-        """Writes best.pth where the mAP is the best so far."""
+        """Writes best.pth where the mAP is the best so far, or nothing is validated."""
         # NaN (no object to find) is no reason to throw the first network away.
         if is_main() and not metrics.get("mAP", math.inf) <= self.trainer.best:
             self.trainer.best = metrics.get("mAP", -math.inf)
@@ -137,6 +138,19 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 def plain(values: dict[str, Any]) -> dict[str, Any]:
     """Settings as JSON has them: tuples become lists."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def kept(folder: Path, config: TrainConfig) -> str:
+    """Which network best.pth of a finished run holds, and why."""
+    if not config.val:
+        return "kept: the last network (no validation split was named)"
+    on = " ".join(config.val)
+    rows = [row for row in read_metrics(folder / METRICS) if row.get("mAP") is not None]
+    if not rows:
+        return f"kept: the last network (no object in {on})"
+    best = max(rows, key=lambda row: row["mAP"])  # the first of equals, as `keep_if_best`
+    which = "best" if len(rows) > 1 else "the only"
+    return f"kept: epoch {best['epoch']}, {which} voc07 {100 * best['mAP']:.1f} on {on}"
 
 
 def summary(epoch: int, epochs: int, metrics: dict[str, Any]) -> str:

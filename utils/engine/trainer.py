@@ -196,7 +196,7 @@ class Trainer:
             self.scaler.update()
             self.schedule.step()
             if self.average:
-                self.average.update(self.task.model)
+                self.average.update()
         return {**terms, **gradient}
 
     def epoch_order(self) -> list[Tensor]:

@@ -48,7 +48,7 @@ def assert_equal(a: Batch, b: Batch) -> None:
 
 
 def test_a_batch_holds_what_the_files_hold(samples: list[Sample]) -> None:
-    store = Store(samples, CPU, cache="none", use_difficult=True)
+    store = Store(samples, CPU, cache="none", difficult="train")
     (batch,) = store.batches([torch.tensor([4, 6])])
     for row, i in enumerate((4, 6)):
         image, size = load_padded(samples[i].image, store.side)
@@ -65,7 +65,7 @@ def test_large_images_shrink_with_their_boxes(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LARGEST_SIDE", 100)
-    store = Store(samples, CPU, cache="ram", use_difficult=True)
+    store = Store(samples, CPU, cache="ram", difficult="train")
     assert store.side == 100
     (batch,) = store.batches([torch.arange(len(samples))])
     for row, sample in enumerate(samples):
@@ -85,7 +85,10 @@ def test_difficult_objects_are_targets_only_when_asked_for(
     every = sum(len(flag) for flag in flags)
     assert 0 < easy < every
     assert int((Store(samples, CPU).targets.labels > 0).sum()) == easy
-    assert int((Store(samples, CPU, use_difficult=True).targets.labels > 0).sum()) == every
+    assert int((Store(samples, CPU, difficult="train").targets.labels > 0).sum()) == every
+    assert int((Store(samples, CPU).targets.labels == -1).sum()) == every - easy
+    left_out = Store(samples, CPU, difficult="background").targets.labels
+    assert int((left_out != 0).sum()) == int((left_out > 0).sum()) == easy
 
 
 def test_a_bad_image_is_an_error_that_names_it(samples: list[Sample], tmp_path: Path) -> None:

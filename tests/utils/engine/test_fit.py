@@ -1,5 +1,6 @@
 """The loop, with a toy task: it must not need to know what it trains."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from utils.metrics.evaluator import Evaluator
 from utils.runtime.device import Precision
 
 CPU = torch.device("cpu")
-CONFIG = TrainConfig(epochs=2, batch_size=3, lr=0.1, val_every=1, device="cpu", warmup=0)
+CONFIG = TrainConfig(
+    val=("VOC2007/val",), epochs=2, batch_size=3, lr=0.1, val_every=1, device="cpu", warmup=0
+)
 
 
 class Brightness(Task):
@@ -59,7 +62,7 @@ def names(drawn: Path) -> tuple[str, ...]:
 @pytest.fixture
 def store(drawn: Path, names: tuple[str, ...]) -> Store:
     samples, _ = read_split(drawn, ["VOC2007/train"], names)
-    return Store(samples, CPU, use_difficult=True)
+    return Store(samples, CPU, difficult="train")
 
 
 def trainer(store: Store, config: TrainConfig = CONFIG, scale: float = 1.0) -> Trainer:
@@ -238,13 +241,45 @@ def test_the_average_is_validated_and_kept(
 
 
 def test_a_run_without_validation_keeps_its_last_network(
-    store: Store, names: tuple[str, ...], tmp_path: Path
+    store: Store, names: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = trainer(store)
+    run = trainer(store, replace(CONFIG, val=()))
     train_epochs(run, None, names, {}, tmp_path)
     best = torch.load(tmp_path / "best.pth", weights_only=True)
     assert torch.equal(best["model"]["1.weight"], run.model[1].weight)
     assert "mAP" not in read_metrics(tmp_path / "metrics.jsonl")[-1]
+    line = "kept: the last network (no validation split was named)\n"
+    assert capsys.readouterr().out.endswith(line)
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept", "line"),
+    [
+        ([0.25, 0.5, 0.5], 2, "kept: epoch 2, best voc07 50.0 on VOC2007/val"),
+        ([0.5, 0.25, 0.25], 1, "kept: epoch 1, best voc07 50.0 on VOC2007/val"),
+        ([None, None, 0.25], 3, "kept: epoch 3, the only voc07 25.0 on VOC2007/val"),
+        ([math.nan] * 3, 3, "kept: the last network (no object in VOC2007/val)"),
+    ],
+)
+def test_a_run_ends_with_which_network_it_has_kept(
+    scores: list[float | None],
+    kept: int,
+    line: str,
+    store: Store,
+    names: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = iter(score for score in scores if score is not None)
+    monkeypatch.setattr(Trainer, "validate", lambda *_: {"loss": 1.0, "mAP": next(given)})
+    every = 0 if None in scores else 1
+    run = trainer(store, replace(CONFIG, epochs=3, val_every=every))
+    train_epochs(run, store, names, {}, tmp_path)
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    best = torch.load(tmp_path / "best.pth", weights_only=True)["metrics"]
+    assert best["train/loss"] == rows[kept - 1]["train/loss"]
 
 
 def test_resuming_another_network_is_refused(
