@@ -12,7 +12,7 @@ import torch
 
 from nets.foreign.convert import convert
 from nets.foreign.networks import check_number, default_names, foreign_network
-from nets.ssd import SSD300, load_weights
+from nets.ssd import SSD300, load_weights, with_classes
 from utils.engine.checkpoint import is_ours, load_tensors
 
 
@@ -42,6 +42,25 @@ def load_network(
     with faults_of(path):
         check_number(model.classes, names)
     return model.to(device).eval(), names
+
+
+def load_start(path: str | Path, class_names: Sequence[str]) -> tuple[SSD300, bool]:
+    """The network of a checkpoint, to be trained on, and whether its class heads are new.
+
+    They are, and drawn from torch's random numbers, where the checkpoint knows other classes: other
+    names, or, where it tells none, another number of them. Everything else is kept.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: as `load_network`; or it knows the same classes in another order, which is more
+            likely a mistake in the list than meant.
+    """
+    model, names = read_network(path)
+    if sorted(names) == sorted(class_names):
+        check_class_names(names, class_names, "--weights")
+    elif names or model.classes != len(class_names):
+        return with_classes(model, len(class_names)), True
+    return model, False
 
 
 def read_network(path: str | Path) -> tuple[SSD300, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.preflight import preflight
 from nets.priors import DEFAULT_LAYOUT, layout_named
-from nets.saved import check_class_names, describe_network, load_network
+from nets.saved import check_class_names, describe_network, load_network, load_start
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask, check_compatible
 from utils import spec
@@ -76,22 +76,22 @@ def build_network(
     The same seed gives a student the same initial weights with and without a teacher.
 
     Raises:
-        ValueError: the backbone cannot be built or does not serve the layout; `--weights` knows
-            other classes or has another backbone than `--backbone` asks for.
+        ValueError: the backbone cannot be built or does not serve the layout; `--weights` knows the
+            classes in another order or has another backbone than `--backbone` asks for.
     """
     torch.manual_seed(config.seed)
     if not config.weights:
         return SSD300(
             config.backbone, len(class_names), layout=layout, pretrained=config.pretrained
         )
-    model, names = load_network(config.weights, class_names=class_names)
-    check_class_names(names, class_names, "--weights")
+    model, new_heads = load_start(config.weights, class_names)
     if config.backbone not in ("", model.spec):
         raise ValueError(
             f"--backbone is {config.backbone}, the network in {config.weights} is {model.spec}; "
             "leave out one of the two"
         )
-    print(f"starting from {config.weights}: {model.spec}, layout {model.layout}")
+    heads = "; it knows other classes, so the class heads begin anew" if new_heads else ""
+    print(f"starting from {config.weights}: {model.spec}, layout {model.layout}{heads}")
     return model
 
 

@@ -59,7 +59,11 @@ class TrainConfig(DataConfig):
         "", "spec, e.g. resnet34 or 'mobilenetv2(width=0.35)'; without: vgg16, or that of --weights"
     )
     pretrained: bool = option(True, "start the backbone from ImageNet weights")
-    weights: str = option("", "start from this checkpoint, ours or another project's")
+    weights: str = option(
+        "",
+        "start from this checkpoint, ours or another project's; of one that knows other classes "
+        "the class heads begin anew",
+    )
     name: str = option("ssd300", "the run's folder under --logs")
     logs: str = option("logs", "where runs are written")
     resume: bool = option(False, "go on from the run's last.pth")

@@ -138,7 +138,9 @@ class TestStudent:
     def test_the_teachers_classes_count_unless_others_are_given(self, captured, settings, tmp_path):
         names = ("elk", "owl", "ox")
         teacher = save_teacher(tmp_path / "teacher.pth", names)
-        stages.train_student(DistillConfig(**{**settings, "classes": ""}, teacher=teacher))
+        start = save_teacher(tmp_path / "start.pth", ("cat", "dog"))
+        options = {**settings, "classes": "", "backbone": "", "weights": start}
+        stages.train_student(DistillConfig(**options, teacher=teacher))
         ((task, _, found, _),) = captured
         assert (found, task.model.classes) == (names, 3)
 

@@ -379,6 +379,39 @@ class TestStart:
         fresh = SSD300(TINY, 20).state_dict()
         torch.testing.assert_close(captured[0].model.state_dict(), fresh, rtol=0, atol=0)
 
+    def test_of_other_classes_all_but_the_class_heads_is_kept(
+        self, captured, settings, foreign_file, capsys
+    ):
+        Path(settings["classes"]).write_text("aeroplane\nkite\nowl\n")
+        for seed in (5, 5, 6):
+            config = TrainConfig(**settings, weights=str(foreign_file), seed=seed)
+            stages.train_detector(config)
+        line = f"starting from {foreign_file}: {SMALL}, layout {SMALL}; it knows other classes, "
+        assert capsys.readouterr().out.count(f"{line}so the class heads begin anew\n") == 3
+        before = load_network(foreign_file)[0].state_dict()
+        first, again, other = (task.model.state_dict() for task in captured)
+        for key, value in first.items():
+            assert torch.equal(value, again[key]), key
+            if key.startswith("conf."):
+                assert len(value) * 21 == len(before[key]) * 4  # K + 1 for each prior of a cell
+                assert torch.equal(value, other[key]) == key.endswith("bias"), key  # those are 0
+            else:
+                assert torch.equal(value, before[key]), key
+        assert captured[0].model.classes == 3
+
+    def test_where_names_are_unknown_their_number_decides(self, captured, settings, tmp_path):
+        path = tmp_path / "two.pth"
+        torch.save(filled(listing(SMALL, classes=2)), path)
+        Path(settings["classes"]).write_text("kite\nowl\n")
+        stages.train_detector(TrainConfig(**settings, weights=str(path)))
+        expected = load_network(path, class_names=("kite", "owl"))[0].state_dict()
+        torch.testing.assert_close(captured[0].model.state_dict(), expected, rtol=0, atol=0)
+        Path(settings["classes"]).write_text("kite\nowl\nelk\n")
+        stages.train_detector(TrainConfig(**settings, weights=str(path)))
+        assert captured[1].model.classes == 3
+        with pytest.raises(ValueError, match=r"two.pth: does not tell the names .* --classes"):
+            stages.train_detector(TrainConfig(**{**settings, "classes": ""}, weights=str(path)))
+
     def test_another_order_is_refused(self, captured, settings, foreign_file):
         Path(settings["classes"]).write_text("\n".join([*VOC[1::-1], *VOC[2:]]))
         config = TrainConfig(**settings, weights=str(foreign_file))
