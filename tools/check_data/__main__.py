@@ -59,6 +59,8 @@ class CheckConfig:
         """Refuses values that cannot be meant."""
         at_least(self, 1, "workers")
         at_least(self, 0, "examples", "pictures")
+        if not self.train:
+            raise ValueError("--train names no split; give at least one, as YEAR/SPLIT")
         for side in ("train", "val"):
             for split, count in Counter(getattr(self, side)).items():
                 if count > 1:
