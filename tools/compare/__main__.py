@@ -21,15 +21,17 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 
+from nets.inputs import check_checkpoint, check_inputs
 from tools.compare.comparison import compare, headline
 from tools.compare.jobs import Job, check_same, environments, finish
 from tools.compare.plot import draw_comparison
 from tools.compare.text import markdown
-from tools.compare.variants import Variant, make_variants, teacher_job
+from tools.compare.variants import Variant, make_variants, settings, teacher_job
 from tools.extras import require
 from tools.jobs import pass_on, split_passed
 from utils.cli import parse_arguments, run
 from utils.config import at_least, option
+from utils.data.voc import check_splits
 from utils.engine.interrupts import Stopped
 from utils.runtime.distributed import is_main
 from utils.show.report import write_json
@@ -69,12 +71,16 @@ def main(arguments: Sequence[str] | None) -> None:
     own, shared = split_passed(arguments)
     config = parse_arguments(CompareConfig, own)
     require("compare", "scipy")
+    if config.teacher:  # the student alone has its classes, too; a flag that comes later beats this
+        shared = ["--classes", config.teacher, *shared]
     out, seeds = Path(config.out), range(config.first_seed, config.first_seed + config.seeds)
     variants = make_variants(config.variant, shared)
     teacher = teacher_job(out, config.teacher, shared, shlex.split(config.teacher_flags))
     jobs = [v.job(out, seed, teacher.weights) for seed in seeds for v in variants]
     for job in (teacher, *jobs):
         check_same(job, job.facts(config.test))
+    if not all(job.scores() for job in (teacher, *jobs)):
+        check_sources(config, teacher, variants)
     signal.signal(signal.SIGTERM, terminate)
     try:
         failures = work([teacher], config) or work(jobs, config)
@@ -87,6 +93,16 @@ def main(arguments: Sequence[str] | None) -> None:
     report(teacher, variants, jobs, config)
     if failures and is_main():
         raise ValueError(f"{len(failures)} runs failed; the first: {failures[0]}")
+
+
+def check_sources(config: CompareConfig, teacher: Job, variants: Sequence[Variant]) -> None:
+    """Looks, before the first run, for all that the runs read; see `nets.inputs`."""
+    check_splits(teacher.config.data, config.test, "--test")
+    check_checkpoint(config.teacher, "--teacher")
+    if teacher.script:
+        check_inputs(teacher.config)
+    for variant in variants:
+        check_inputs(settings(variant.script, variant.words, variant.name))
 
 
 def terminate(signum: int, frame: FrameType | None) -> None:

@@ -120,7 +120,7 @@ def finish(job: Job, splits: Sequence[str], environment: dict[str, str]) -> str 
                 run(job.script, *job.words, *job.place, *resume)
             words = ["--weights", str(job.weights), "--split", *splits]
             words += ["--data", job.config.data, "--device", job.config.device]
-            words += ["--classes", job.config.classes]
+            words += ["--classes", job.config.classes] if job.config.classes else []
             words += ["--skip-bad"] if job.config.skip_bad else []
             run("get_map.py", *words, "--json", str(job.folder / SCORES))
         except ValueError as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nets.inputs import check_inputs
 from tools.extras import require
 from tools.jobs import split_passed
 from tools.tune import study as studies
@@ -74,6 +75,7 @@ class Search:
         self.out = Path(config.out)
         self.ranges = search_ranges(config.search, config.range)
         self.training = check_training(words, self.ranges)
+        check_inputs(self.training)
         self.out.mkdir(parents=True, exist_ok=True)
         default = {name: getattr(self.training, name) for name in self.ranges}
         shared = common(self.training, self.ranges)

@@ -136,19 +136,11 @@ def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
     content, path = load_newest(folder / LAST)
     if not isinstance(content.get("config"), dict):
         raise ValueError(f"{path}: has no settings; give a last.pth that a training wrote")
-    settings = plain(dataclasses.asdict(trainer.config))
-    compared = [(key, content.get(key), value) for key, value in description.items()]
-    compared += [
-        (key, content["config"].get(key), value)
-        for key, value in settings.items()
-        if key not in FREE
-    ]
-    for key, theirs, ours in compared:
-        if theirs != ours:
-            raise ValueError(
-                f"{path}: its {key} is {theirs!r}, this run's {ours!r}; resume with the settings "
-                "it was started with"
-            )
+    check_settings({key: content.get(key) for key in description}, description, path)
+    config = trainer.config
+    usual, settings = (plain(dataclasses.asdict(c)) for c in (type(config)(), config))
+    # What was no setting yet when the run was started had what is the default now.
+    check_settings(usual | content["config"], settings, path)
     try:
         check_training(content["training"], trainer.state_dict())
         trainer.load_state_dict(content["training"])
@@ -161,6 +153,17 @@ def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
     barrier()  # until then another process may be reading
     if is_main() and path.name != LAST:
         path.replace(folder / LAST)  # or the next save would put the damaged one in its place
+
+
+def check_settings(theirs: dict[str, Any], ours: dict[str, Any], path: Path) -> None:
+    """Raises ValueError where a run's settings differ, but for those that are free to."""
+    for key, value in theirs.items():
+        if key not in FREE and (key not in ours or value != ours[key]):
+            other = f"this run's {ours[key]!r}" if key in ours else "this run has no such setting"
+            raise ValueError(
+                f"{path}: its {key} is {value!r}, {other}; resume with the settings, and by the "
+                "script, it was started with"
+            )
 
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from nets.saved import describe_network
+from nets.ssd import SSD300
 from tools.compare.comparison import compare
 from tools.compare.jobs import check_same, environments
 from tools.compare.text import markdown
 from tools.compare.variants import make_variants, teacher_job
 from tools.jobs import TORCHRUN, claimed, logged_script, own_environment, split_passed
+from utils.engine.checkpoint import save_checkpoint
 from utils.show.report import write_json
 
 TINY = "resnet18(width=0.125)"
@@ -250,6 +254,48 @@ def test_runs_are_made_once(
     assert here == []
 
 
+WRONG_SOURCES = {
+    "teacher": (["--teacher", "none.pth"], [], "--teacher none.pth: no such checkpoint"),
+    "test": (["--test", "VOC2007/x"], [], "--test VOC2007/x: "),
+    "val": ([], ["--val", "VOC2007/x"], "--val VOC2007/x: "),
+    "classes": ([], ["--classes", "none.txt"], "--classes none.txt: no such class list"),
+    "variant": (["--variant", "kd: --weights none.pth"], [], "--weights none.pth: no such check"),
+    "teacher's": (["--teacher-flags", "--train x/y"], [], "--train x/y: "),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_SOURCES)
+def test_what_is_missing_shows_before_the_first_run(
+    case: str,
+    drawn: Path,
+    tmp_path: Path,
+    script: Callable[..., int],
+    here: list[str],
+    one_line: Callable[[], str],
+) -> None:
+    own, shared, message = WRONG_SOURCES[case]
+    data = ["--data", drawn, "--train", "VOC2007/train", "--classes", drawn / "VOC2007/classes.txt"]
+    assert script("tools.compare", "--out", tmp_path, *own, "--", *data, *shared) == 2
+    assert message in one_line()
+    assert here == []
+
+
+def test_all_runs_have_the_teachers_classes(
+    drawn: Path, tmp_path: Path, script: Callable[..., int], here: list[str]
+) -> None:
+    model, names = SSD300(TINY, 5), (drawn / "VOC2007/classes.txt").read_text().split()
+    content = {**describe_network(model, names), "model": model.state_dict()}
+    save_checkpoint(tmp_path / "teacher.pth", content)
+    shared = ["--data", drawn, "--train", "VOC2007/train", "--no-pretrained", "--device", "cpu"]
+    shared += ["--epochs", 1, "--batch-size", 4, "--backbone", TINY]
+    own = ["--out", tmp_path, "--seeds", 1, "--teacher", tmp_path / "teacher.pth"]
+    assert script("tools.compare", *own, "--", *shared) == 0
+    for variant in ("alone", "tutorial"):
+        path = tmp_path / f"runs/{variant}/seed-0/best.pth"
+        assert torch.load(path, weights_only=True)["class_names"] == names
+    assert len(here) == 5
+
+
 def test_sigterm_reaches_the_runs(drawn: Path, tmp_path: Path) -> None:
     words = ["-m", "tools.compare", "--out", tmp_path, "--seeds", 1, "--test", "VOC2007/test", "--"]
     words += ["--data", drawn, "--train", "VOC2007/train", "--val", "VOC2007/val", "--classes"]
@@ -290,6 +336,7 @@ def test_a_failed_run_is_named_and_the_others_are_compared(
             write_json(words[words.index("--json") + 1], scores(0.3))
 
     monkeypatch.setattr("tools.compare.jobs.logged_script", fake)
+    monkeypatch.setattr("tools.compare.__main__.check_sources", lambda *_: None)
     words = ["--out", tmp_path, "--seeds", 2, "--teacher", "given.pth"]
     assert script("tools.compare", *words) == 2
     shown = capsys.readouterr()
