@@ -15,7 +15,7 @@ from tools.compare.comparison import compare
 from tools.compare.jobs import check_same, environments
 from tools.compare.text import markdown
 from tools.compare.variants import make_variants, teacher_job
-from tools.jobs import TORCHRUN, claimed, logged_script, own_environment, split_passed
+from tools.jobs import claimed
 from utils.show.report import write_json
 
 TINY = "resnet18(width=0.125)"
@@ -123,15 +123,6 @@ def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environments(1) == [{}]
 
 
-def test_a_job_joins_none_of_torchruns_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "TORCHELASTIC_RUN_ID"):
-        monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("HOME", "here")
-    kept = own_environment()
-    assert kept["HOME"] == "here"
-    assert not [name for name in kept if name.startswith(TORCHRUN)]
-
-
 def test_another_file_under_the_teachers_name_is_noticed(tmp_path: Path) -> None:
     weights = tmp_path / "given.pth"
     weights.write_bytes(b"one")
@@ -160,63 +151,11 @@ def test_choosing_on_the_test_split_is_said(tmp_path: Path) -> None:
     assert not last.chosen_on(["VOC2007/test"])
 
 
-def test_one_claim_at_a_time(tmp_path: Path) -> None:
-    with claimed(tmp_path / "job") as first, claimed(tmp_path / "job") as second:
-        assert first is not None
-        assert second is None
-    with claimed(tmp_path / "job") as third:
-        assert third is not None
-
-
-def test_a_claim_holds_for_as_long_as_its_script_runs(tmp_path: Path) -> None:
-    with claimed(tmp_path) as claim:
-        assert claim is not None
-        sleeper = subprocess.Popen(["sleep", "60"], pass_fds=(claim,))
-    with claimed(tmp_path) as other:  # as if whoever claimed it had been killed
-        assert other is None
-    sleeper.kill()
-    sleeper.wait()
-    with claimed(tmp_path) as other:
-        assert other is not None
-
-
-def test_the_command_line_is_cut_at_two_dashes() -> None:
-    assert split_passed(["--seeds", "2", "--", "--epochs", "--"]) == (
-        ["--seeds", "2"],
-        ["--epochs", "--"],
-    )
-    assert split_passed(["--seeds", "2"]) == (["--seeds", "2"], [])
-
-
-def test_the_log_of_a_failed_job_speaks(tmp_path: Path) -> None:
-    log = tmp_path / "log.txt"
-    with claimed(tmp_path) as claim:
-        assert claim is not None
-        with pytest.raises(ValueError, match=r"status 2: .*--weights.* \(see .*log.txt"):
-            logged_script("get_map.py", log=log, environment={}, claim=claim)
-    assert log.read_text().startswith("$ python get_map.py\n")
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, script: Callable[..., int]) -> list[str]:
-    """Runs jobs in this process; returns what ran."""
-    ran: list[str] = []
-
-    def in_process(name: str, *arguments: object, **rest: object) -> None:
-        del rest
-        ran.append(name)
-        if script(name.removesuffix(".py"), *arguments):
-            raise ValueError(f"{name} failed")
-
-    monkeypatch.setattr("tools.compare.jobs.logged_script", in_process)
-    return ran
-
-
 def test_runs_are_made_once(
     drawn: Path,
     tmp_path: Path,
     script: Callable[..., int],
-    here: list[str],
+    in_process: list[str],
     one_line: Callable[[], str],
 ) -> None:
     shared = ["--data", drawn, "--train", "VOC2007/train", "--val", "VOC2007/val", "--classes"]
@@ -226,9 +165,9 @@ def test_runs_are_made_once(
     own += [f"--backbone {TINY} --epochs 2", "--variant", "kd: --temperature 2"]
     assert script("tools.compare", *own, "--", *shared) == 0
     # The teacher, and for each of two seeds the student alone and distilled; all are scored.
-    assert here.count("train_teacher.py") == 3
-    assert here.count("train_kd.py") == 2
-    assert here.count("get_map.py") == 5
+    assert in_process.count("train_teacher.py") == 3
+    assert in_process.count("train_kd.py") == 2
+    assert in_process.count("get_map.py") == 5
     report = json.loads((tmp_path / "comparison.json").read_text())
     assert list(report["variants"]) == ["alone", "kd"]
     assert report["variants"]["kd"]["difference"]["seeds"] == 2
@@ -236,21 +175,22 @@ def test_runs_are_made_once(
     with Image.open(tmp_path / "comparison.png") as picture:
         assert picture.width > 1000
 
-    here.clear()  # more variants: only these are run
+    in_process.clear()  # more variants: only these are run
     own[-1:] = ["kd: --temperature 2", "longer: --alone --epochs 2"]
     assert script("tools.compare", *own, "--", *shared) == 0
-    assert here == ["train_teacher.py", "get_map.py"] * 2
+    assert in_process == ["train_teacher.py", "get_map.py"] * 2
 
-    here.clear()  # another meaning of a known name
+    in_process.clear()  # another meaning of a known name
     own[-2:] = ["kd: --temperature 3"]
     assert script("tools.compare", *own, "--", *shared) == 2
     assert "holds a run with other temperature (2.0 instead of 3.0)" in one_line()
-    assert here == []
+    assert in_process == []
 
 
 def test_sigterm_reaches_the_runs(drawn: Path, tmp_path: Path) -> None:
-    words = ["-m", "tools.compare", "--out", tmp_path, "--seeds", 1, "--test", "VOC2007/test", "--"]
-    words += ["--data", drawn, "--train", "VOC2007/train", "--val", "VOC2007/val", "--classes"]
+    words = ["-m", "tools.compare", "--out", tmp_path, "--seeds", 1, "--test", "VOC2007/test"]
+    words += ["--teacher-flags", f"--backbone {TINY}", "--", "--data", drawn]
+    words += ["--train", "VOC2007/train", "--val", "VOC2007/val", "--classes"]
     words += [drawn / "VOC2007/classes.txt", "--no-pretrained", "--device", "cpu", "--workers", 1]
     words += ["--batch-size", 4, "--backbone", TINY, "--epochs", 1000, "--val-every", 0]
     comparing = subprocess.Popen(
