@@ -1,11 +1,22 @@
 """Scripts as jobs: how they are started, shown and claimed."""
 
+import signal
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tools.jobs import TORCHRUN, claimed, logged_script, own_environment, script, split_passed
+from tools.jobs import (
+    TORCHRUN,
+    Running,
+    claimed,
+    logged_script,
+    own_environment,
+    script,
+    split_passed,
+)
 
 
 def test_a_job_joins_none_of_torchruns_groups(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,9 +83,30 @@ def test_the_log_of_a_failed_job_speaks(failing: str, tmp_path: Path) -> None:
             with pytest.raises(
                 ValueError, match=rf"status 1: no such split: {split} \(see .*log.txt"
             ):
-                logged_script(failing, "--split", split, log=log, environment={}, claim=claim)
+                logged_script(
+                    failing,
+                    "--split",
+                    split,
+                    log=log,
+                    environment={},
+                    claim=claim,
+                    running=Running(),
+                )
     lines = log.read_text().splitlines()
     assert [line for line in lines if line.startswith("$")] == [
         "$ python score.py --split a",
         "$ python score.py --split b",
     ]
+
+
+def test_a_signal_reaches_what_runs_and_what_starts_after_it() -> None:
+    running = Running()
+    sleeper = subprocess.Popen(["sleep", "60"])
+    with ThreadPoolExecutor(1) as pool:
+        status = pool.submit(running.wait, sleeper)
+        while not running.processes:
+            time.sleep(0.01)
+        running.pass_on(signal.SIGTERM)
+        assert status.result() == -signal.SIGTERM
+    assert running.processes == set()
+    assert running.wait(subprocess.Popen(["sleep", "60"])) == -signal.SIGTERM

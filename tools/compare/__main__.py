@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
@@ -27,7 +28,7 @@ from tools.compare.plot import draw_comparison
 from tools.compare.text import markdown
 from tools.compare.variants import Variant, make_variants, teacher_job
 from tools.extras import require
-from tools.jobs import pass_on, split_passed
+from tools.jobs import Running, split_passed
 from utils.cli import parse_arguments, run
 from utils.config import at_least, option
 from utils.engine.interrupts import Stopped
@@ -75,9 +76,10 @@ def main(arguments: Sequence[str] | None) -> None:
     jobs = [v.job(out, seed, teacher.weights) for seed in seeds for v in variants]
     for job in (teacher, *jobs):
         check_same(job, job.facts(config.test))
-    signal.signal(signal.SIGTERM, terminate)
+    running = Running()
+    signal.signal(signal.SIGTERM, partial(terminate, running))
     try:
-        failures = work([teacher], config) or work(jobs, config)
+        failures = work([teacher], config, running) or work(jobs, config, running)
     except KeyboardInterrupt as interrupt:  # a terminal tells the runs, too
         report(teacher, variants, jobs, config)
         raise Stopped(signal.SIGINT, GO_ON) from interrupt
@@ -89,10 +91,10 @@ def main(arguments: Sequence[str] | None) -> None:
         raise ValueError(f"{len(failures)} runs failed; the first: {failures[0]}")
 
 
-def terminate(signum: int, frame: FrameType | None) -> None:
+def terminate(running: Running, signum: int, frame: FrameType | None) -> None:
     """Handles SIGTERM, which nobody but this process gets: the runs save themselves and end."""
     del frame
-    pass_on(signum)
+    running.pass_on(signum)
     raise Stopped(signum, GO_ON)
 
 
@@ -111,7 +113,7 @@ def report(
     print(f"\n{text}\nwritten: {out}/comparison.json, .md and .png")
 
 
-def work(jobs: Sequence[Job], config: CompareConfig) -> list[str]:
+def work(jobs: Sequence[Job], config: CompareConfig, running: Running) -> list[str]:
     """Does what is left of some jobs, together with other processes; returns what went wrong."""
     places: SimpleQueue[dict[str, str]] = SimpleQueue()
     for environment in environments(config.jobs):
@@ -120,7 +122,7 @@ def work(jobs: Sequence[Job], config: CompareConfig) -> list[str]:
     def attempt(job: Job) -> str | None:
         place = places.get()
         try:
-            outcome = finish(job, config.test, place)
+            outcome = finish(job, config.test, place, running)
         finally:
             places.put(place)
         if outcome is not None:
