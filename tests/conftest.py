@@ -67,7 +67,7 @@ def script() -> Script:
 
 
 @pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch, script: Script) -> list[str]:
+def here(monkeypatch: pytest.MonkeyPatch, script: Script) -> list[str]:
     """Has the scripts that tools would start in processes run in this one; the names of those that
     ran. Importing torch takes each process longer than its work.
     """

@@ -35,7 +35,7 @@ def test_make_targets_exist() -> None:
             assert re.search(rf"^{target}:", makefile, re.M)
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("here")
 def test_commands_run_in_the_order_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Script
 ) -> None:

@@ -24,7 +24,7 @@ from types import FrameType
 
 from tools.compare.comparison import compare, headline
 from tools.compare.jobs import Job, check_same, environments, finish
-from tools.compare.plot import draw_comparison
+from tools.compare.picture import draw
 from tools.compare.text import markdown
 from tools.compare.variants import Variant, make_variants, teacher_job
 from tools.extras import require
@@ -41,7 +41,9 @@ WAIT = 2.0  # seconds between looks at what other processes do
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Paired comparison of a student alone and distilled; see the top of tools/compare."""
+    """Trains a student alone and in variants, seed by seed, and compares them in pairs. Flags that
+    all runs share follow after --, e.g. -- --val VOC2007/val --epochs 20; a variant adds its own.
+    """
 
     out: str = option("logs/compare", "folder of all runs and of the result")
     teacher: str = option("", "the teacher's checkpoint; without one it is trained first")
@@ -109,7 +111,7 @@ def report(
     write_json(out / "comparison.json", comparison)
     text = markdown(comparison)
     (out / "comparison.md").write_text(text, encoding="utf-8")
-    draw_comparison(comparison, out / "comparison.png")
+    draw(comparison, out / "comparison.png")
     print(f"\n{text}\nwritten: {out}/comparison.json, .md and .png")
 
 

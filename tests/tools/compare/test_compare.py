@@ -155,7 +155,7 @@ def test_runs_are_made_once(
     drawn: Path,
     tmp_path: Path,
     script: Callable[..., int],
-    in_process: list[str],
+    here: list[str],
     one_line: Callable[[], str],
 ) -> None:
     shared = ["--data", drawn, "--train", "VOC2007/train", "--val", "VOC2007/val", "--classes"]
@@ -165,9 +165,9 @@ def test_runs_are_made_once(
     own += [f"--backbone {TINY} --epochs 2", "--variant", "kd: --temperature 2"]
     assert script("tools.compare", *own, "--", *shared) == 0
     # The teacher, and for each of two seeds the student alone and distilled; all are scored.
-    assert in_process.count("train_teacher.py") == 3
-    assert in_process.count("train_kd.py") == 2
-    assert in_process.count("get_map.py") == 5
+    assert here.count("train_teacher.py") == 3
+    assert here.count("train_kd.py") == 2
+    assert here.count("get_map.py") == 5
     report = json.loads((tmp_path / "comparison.json").read_text())
     assert list(report["variants"]) == ["alone", "kd"]
     assert report["variants"]["kd"]["difference"]["seeds"] == 2
@@ -175,16 +175,16 @@ def test_runs_are_made_once(
     with Image.open(tmp_path / "comparison.png") as picture:
         assert picture.width > 1000
 
-    in_process.clear()  # more variants: only these are run
+    here.clear()  # more variants: only these are run
     own[-1:] = ["kd: --temperature 2", "longer: --alone --epochs 2"]
     assert script("tools.compare", *own, "--", *shared) == 0
-    assert in_process == ["train_teacher.py", "get_map.py"] * 2
+    assert here == ["train_teacher.py", "get_map.py"] * 2
 
-    in_process.clear()  # another meaning of a known name
+    here.clear()  # another meaning of a known name
     own[-2:] = ["kd: --temperature 3"]
     assert script("tools.compare", *own, "--", *shared) == 2
     assert "holds a run with other temperature (2.0 instead of 3.0)" in one_line()
-    assert in_process == []
+    assert here == []
 
 
 def test_sigterm_reaches_the_runs(drawn: Path, tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ def demonstrate(out: Path, script: Callable[..., int]) -> None:
 
 
 def test_the_demonstration_ends_with_a_table_and_pictures(
-    tmp_path: Path, script: Callable[..., int], in_process: list[str]
+    tmp_path: Path, script: Callable[..., int], here: list[str]
 ) -> None:
     demonstrate(tmp_path / "demo", script)
     training = ["train_teacher.py", "train_teacher.py", "train_kd.py"]
-    assert in_process == [*training, *["get_map.py"] * 3]
+    assert here == [*training, *["get_map.py"] * 3]
 
 
 @pytest.mark.slow
