@@ -1,7 +1,10 @@
 """The real command lines, teacher to mAP, on a small drawn devkit; and what they refuse."""
 
 import json
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -11,6 +14,7 @@ from PIL import Image
 
 from tests.conftest import Refused, Script
 from tools.demo.drawn_set import make_drawn_set
+from utils.cli import program
 from utils.engine.checkpoint import save_checkpoint
 from utils.engine.log import read_metrics
 
@@ -330,6 +334,24 @@ def test_inverted_boxes_of_result_files_are_false_detections(
     assert "false detections: 5; the first is in" in printed
     assert "comp4_det_test_cross.txt, line 1\n" in printed
     assert json.loads((tmp_path / "a.json").read_text())["voc07"]["mAP"] == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "shown"),
+    [
+        (None, "train_kd.py"),
+        ("tools.compare.__main__", "tools.compare"),
+        ("tools.demo.drawn_set", "tools.demo.drawn_set"),
+    ],
+)
+def test_messages_name_what_was_started(
+    module: str | None, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = ModuleType("__main__")
+    started.__spec__ = ModuleSpec(module, None) if module else None
+    monkeypatch.setitem(sys.modules, "__main__", started)
+    monkeypatch.setattr(sys, "argv", ["/home/me/train_kd.py"])
+    assert program() == shown
 
 
 def test_profiling_writes_a_trace_and_no_run(

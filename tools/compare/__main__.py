@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
@@ -24,11 +25,11 @@ from types import FrameType
 from nets.inputs import check_checkpoint, check_inputs
 from tools.compare.comparison import compare, headline
 from tools.compare.jobs import Job, check_same, environments, finish
-from tools.compare.plot import draw_comparison
+from tools.compare.picture import draw
 from tools.compare.text import markdown
 from tools.compare.variants import Variant, make_variants, settings, teacher_job
 from tools.extras import require
-from tools.jobs import pass_on, split_passed
+from tools.jobs import Running, split_passed
 from utils.cli import parse_arguments, run
 from utils.config import at_least, option
 from utils.data.voc import check_splits
@@ -42,7 +43,9 @@ WAIT = 2.0  # seconds between looks at what other processes do
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Paired comparison of a student alone and distilled; see the top of tools/compare."""
+    """Trains a student alone and in variants, seed by seed, and compares them in pairs. Flags that
+    all runs share follow after --, e.g. -- --val VOC2007/val --epochs 20; a variant adds its own.
+    """
 
     out: str = option("logs/compare", "folder of all runs and of the result")
     teacher: str = option("", "the teacher's checkpoint; without one it is trained first")
@@ -81,9 +84,10 @@ def main(arguments: Sequence[str] | None) -> None:
         check_same(job, job.facts(config.test))
     if not all(job.scores() for job in (teacher, *jobs)):
         check_sources(config, teacher, variants)
-    signal.signal(signal.SIGTERM, terminate)
+    running = Running()
+    signal.signal(signal.SIGTERM, partial(terminate, running))
     try:
-        failures = work([teacher], config) or work(jobs, config)
+        failures = work([teacher], config, running) or work(jobs, config, running)
     except KeyboardInterrupt as interrupt:  # a terminal tells the runs, too
         report(teacher, variants, jobs, config)
         raise Stopped(signal.SIGINT, GO_ON) from interrupt
@@ -105,10 +109,10 @@ def check_sources(config: CompareConfig, teacher: Job, variants: Sequence[Varian
         check_inputs(settings(variant.script, variant.words, variant.name))
 
 
-def terminate(signum: int, frame: FrameType | None) -> None:
+def terminate(running: Running, signum: int, frame: FrameType | None) -> None:
     """Handles SIGTERM, which nobody but this process gets: the runs save themselves and end."""
     del frame
-    pass_on(signum)
+    running.pass_on(signum)
     raise Stopped(signum, GO_ON)
 
 
@@ -123,11 +127,11 @@ def report(
     write_json(out / "comparison.json", comparison)
     text = markdown(comparison)
     (out / "comparison.md").write_text(text, encoding="utf-8")
-    draw_comparison(comparison, out / "comparison.png")
+    draw(comparison, out / "comparison.png")
     print(f"\n{text}\nwritten: {out}/comparison.json, .md and .png")
 
 
-def work(jobs: Sequence[Job], config: CompareConfig) -> list[str]:
+def work(jobs: Sequence[Job], config: CompareConfig, running: Running) -> list[str]:
     """Does what is left of some jobs, together with other processes; returns what went wrong."""
     places: SimpleQueue[dict[str, str]] = SimpleQueue()
     for environment in environments(config.jobs):
@@ -136,7 +140,7 @@ def work(jobs: Sequence[Job], config: CompareConfig) -> list[str]:
     def attempt(job: Job) -> str | None:
         place = places.get()
         try:
-            outcome = finish(job, config.test, place)
+            outcome = finish(job, config.test, place, running)
         finally:
             places.put(place)
         if outcome is not None:

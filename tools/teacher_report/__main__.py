@@ -23,7 +23,7 @@ from nets.saved import check_class_names, load_network
 from nets.ssd import SSD300
 from nets.tasks import check_compatible
 from tools.teacher_report.calibration import LEAST_SCORE, calibration
-from tools.teacher_report.picture import draw_teacher_report
+from tools.teacher_report.picture import draw
 from tools.teacher_report.tables import as_text, page, tables
 from tools.teacher_report.usefulness import NEARLY_ONE_HOT, SIDES, SIZES, Comparison, size_of
 from tools.teacher_report.verdict import FEW_OBJECTS, ROOM, conclusions, judge
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None) -> None:
     if config.out:
         folder = Path(config.out)
         folder.mkdir(parents=True, exist_ok=True)
-        draw_teacher_report(report, folder / PICTURE)
+        draw(report, folder / PICTURE)
         (folder / PAGE).write_text(page(report, PICTURE), encoding="utf-8")
         print(f"page: {folder / PAGE}, picture: {folder / PICTURE}")
 

@@ -10,6 +10,7 @@ and started several times, also on several machines (--storage), it shares the w
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ class Search:
         self.failures = 0
         self.started = time.monotonic()
 
-    def lock(self) -> Any:
+    def lock(self) -> AbstractContextManager[None]:
         """Held while something is done that two processes must not do at once."""
         return studies.alone(self.out / "lock.db")
 

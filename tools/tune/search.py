@@ -1,5 +1,5 @@
 """What a search over the distillation settings needs to know of them: ranges, and which flags of
-train_kd.py go with a search. How settings are chosen is not known here, see tools/tune.
+train_kd.py go with a search. How settings are chosen is not known here, see study.py.
 """
 
 import dataclasses
