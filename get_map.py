@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from nets.detect import detect
+from nets.inputs import read_class_names
 from nets.outputs import Detections, Targets
-from nets.saved import load_detector
-from nets.stages import check_class_names
+from nets.saved import check_class_names, load_detector
 from utils.cli import parse_arguments, run
 from utils.config import MapConfig
 from utils.data.store import open_store, read_samples
-from utils.data.voc import read_classes
+from utils.data.voc import check_splits
 from utils.engine.evaluation import evaluate
 from utils.files import check_file, check_folder, whole
 from utils.metrics.evaluator import Evaluator
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None) -> None:
     """
     config = parse_arguments(MapConfig, arguments)
     check_outputs(config)
+    check_splits(config.data, config.split, "--split")
     evaluator, facts = from_files(config) if config.detections else from_network(config)
     if not is_main():
         return
@@ -66,7 +67,7 @@ def check_outputs(config: MapConfig) -> None:
 def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
     """What a checkpoint detects in the split, and facts about it."""
     device = choose_device(config.device)
-    wanted = read_classes(config.classes) if config.classes else ()
+    wanted = read_class_names(config.classes) if config.classes else ()
     model, class_names, precision = load_detector(config.weights, device, config.amp, wanted)
     model = model.to(memory_format=torch.channels_last)
     if wanted:
@@ -97,7 +98,7 @@ def from_files(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
     Raises:
         ValueError: they speak of an image that is not in the split, or of one in two ways.
     """
-    class_names = read_classes(config.classes)
+    class_names = read_class_names(config.classes)
     samples = read_samples(config, config.split, class_names)
     found = load_detections(config.detections, class_names)
     names = result_ids([sample.image_id for sample in samples])

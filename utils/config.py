@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+# The class list of a run to which neither a flag nor a checkpoint tells another.
+CLASSES = "model_data/voc_classes.txt"
+
 # No setting is meant to be larger, and torch's integers and float32 hold it and its square.
 LARGEST = 1e9
 ARITHMETICS = ("auto", "off", "bf16", "fp16")
@@ -26,7 +29,11 @@ class DataConfig:
     """Where images and class names come from."""
 
     data: str = option("VOCdevkit", "VOC devkit: the folder that holds VOC2007, VOC2012, ...")
-    classes: str = option("model_data/voc_classes.txt", "class list, one name a line")
+    classes: str = option(
+        "",
+        "class list, one name a line, or a checkpoint that knows its classes; without: that of the "
+        f"checkpoint given, else {CLASSES}",
+    )
     skip_bad: bool = option(False, "leave out images and annotations with errors, and list them")
     cache: str = option("auto", "where decoded images live", ("auto", "device", "ram", "none"))
     workers: int = option(4, "threads that decode images")
@@ -55,7 +62,11 @@ class TrainConfig(DataConfig):
         "", "spec, e.g. resnet34 or 'mobilenetv2(width=0.35)'; without: vgg16, or that of --weights"
     )
     pretrained: bool = option(True, "start the backbone from ImageNet weights")
-    weights: str = option("", "start from this checkpoint, ours or another project's")
+    weights: str = option(
+        "",
+        "start from this checkpoint, ours or another project's; of one that knows other classes "
+        "the class heads begin anew",
+    )
     name: str = option("ssd300", "the run's folder under --logs")
     logs: str = option("logs", "where runs are written")
     resume: bool = option(False, "go on from the run's last.pth")
@@ -222,7 +233,6 @@ class DistillConfig(TrainConfig):
 class MapConfig(DataConfig):
     """Evaluation on a split, of a checkpoint or of any detector's VOC result files."""
 
-    classes: str = option("", "class list; default: the one in the checkpoint")
     weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth")
     detections: str = option("", "instead: a folder of files comp4_det_test_CLASS.txt")
     split: tuple[str, ...] = option(("VOC2007/test",), "splits to evaluate, as YEAR/SPLIT")
@@ -242,6 +252,8 @@ class MapConfig(DataConfig):
         super().__post_init__()
         if bool(self.weights) == bool(self.detections):
             raise ValueError("give either --weights, such as logs/RUN/best.pth, or --detections")
+        if not self.split:
+            raise ValueError("--split names no split; give at least one, as YEAR/SPLIT")
         if self.detections and not self.classes:
             raise ValueError("--detections needs --classes: result files do not name their order")
 
@@ -270,7 +282,9 @@ class PredictConfig:
         if not self.weights or not self.source:
             raise ValueError("--weights and --source are needed; see --help")
         at_least(self, 1, "batch_size")
-        at_least(self, 0, "frames", "score")
+        at_least(self, 0, "frames")
+        if not 0 <= self.score <= 1:
+            raise ValueError(f"--score must be in 0 .. 1, not {self.score}")
 
 
 def flag(name: str) -> str:
