@@ -14,7 +14,7 @@ from torch import Tensor
 from nets.detect import detect
 from nets.inputs import read_class_names
 from nets.outputs import Detections, Targets
-from nets.saved import check_class_names, load_network
+from nets.saved import check_class_names, load_detector
 from utils.cli import parse_arguments, run
 from utils.config import MapConfig
 from utils.data.store import open_store, read_samples
@@ -23,7 +23,7 @@ from utils.engine.evaluation import evaluate
 from utils.files import check_file, check_folder, whole
 from utils.metrics.evaluator import Evaluator
 from utils.metrics.result_files import class_files, load_detections, result_ids, save_detections
-from utils.runtime.device import Precision, choose_device, memory_for
+from utils.runtime.device import choose_device, memory_for
 from utils.runtime.distributed import is_main
 from utils.show.draw import draw_precision_recall
 from utils.show.report import average_precision, cost, table, write_json
@@ -68,7 +68,7 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
     """What a checkpoint detects in the split, and facts about it."""
     device = choose_device(config.device)
     wanted = read_class_names(config.classes) if config.classes else ()
-    model, class_names = load_network(config.weights, device, wanted)
+    model, class_names, precision = load_detector(config.weights, device, config.amp, wanted)
     model = model.to(memory_format=torch.channels_last)
     if wanted:
         check_class_names(class_names, wanted)
@@ -82,10 +82,14 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
         return {}, detect(model, images)
 
     with memory_for(config.batch_size):
-        speed = evaluate(predict, store, evaluator, Precision(device), config.batch_size)
-    print(f"{speed['images_per_second']:.1f} images/s (network and post-processing)")
+        speed = evaluate(predict, store, evaluator, precision, config.batch_size)
+    used = precision.record()
+    print(
+        f"{speed['images_per_second']:.1f} images/s (network and post-processing), "
+        f"{used['dtype']} on {used['device']}"
+    )
     facts = {"weights": config.weights, "backbone": model.spec, "layout": model.layout}
-    return evaluator, {**facts, "images": len(store), **speed, **cost(model)}
+    return evaluator, {**facts, "arithmetic": used, "images": len(store), **speed, **cost(model)}
 
 
 def from_files(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:

@@ -14,6 +14,7 @@ from nets.foreign.convert import convert
 from nets.foreign.networks import check_number, default_names, foreign_network
 from nets.ssd import SSD300, load_weights, with_classes
 from utils.engine.checkpoint import is_ours, load_tensors
+from utils.runtime.device import Precision, choose_precision, recorded_precision
 
 
 def describe_network(model: SSD300, class_names: Sequence[str]) -> dict[str, Any]:
@@ -37,7 +38,37 @@ def load_network(
         ValueError: the file is damaged, no checkpoint, its weights do not fit the network that it
             describes, or its class names are unknown.
     """
-    model, names = read_network(path)
+    return network_in(load_tensors(path), path, device, class_names)
+
+
+def load_detector(
+    path: str | Path, device: torch.device, amp: str = "auto", class_names: Sequence[str] = ()
+) -> tuple[SSD300, tuple[str, ...], Precision]:
+    """`load_network`, and the arithmetic to detect in.
+
+    It is `amp`, see `choose_precision`; for `auto` that in which training measured the network's
+    mAP, where the checkpoint says it for this kind of device, else float32.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_network`; or the device does not have `amp`.
+    """
+    precision = choose_precision(device, amp)
+    content = load_tensors(path)
+    model, names = network_in(content, path, device, class_names)
+    if amp == "auto":
+        record = content.get("arithmetic") if is_ours(content) else None
+        precision = recorded_precision(record, device)
+    return model, names, precision
+
+
+def network_in(
+    content: Any,
+    path: str | Path,
+    device: torch.device | None = None,
+    class_names: Sequence[str] = (),
+) -> tuple[SSD300, tuple[str, ...]]:
+    """`load_network` of what `load_tensors` has read from `path`."""
+    model, names = built(content, path)
     names = names or tuple(class_names)
     with faults_of(path):
         check_number(model.classes, names)
@@ -55,7 +86,7 @@ def load_start(path: str | Path, class_names: Sequence[str]) -> tuple[SSD300, bo
         ValueError: as `load_network`; or it knows the same classes in another order, which is more
             likely a mistake in the list than meant.
     """
-    model, names = read_network(path)
+    model, names = built(load_tensors(path), path)
     if sorted(names) == sorted(class_names):
         check_class_names(names, class_names, "--weights")
     elif names or model.classes != len(class_names):
@@ -63,9 +94,8 @@ def load_start(path: str | Path, class_names: Sequence[str]) -> tuple[SSD300, bo
     return model, False
 
 
-def read_network(path: str | Path) -> tuple[SSD300, tuple[str, ...]]:
-    """The network of a checkpoint, and its class names where the file tells them."""
-    content = load_tensors(path)
+def built(content: Any, path: str | Path) -> tuple[SSD300, tuple[str, ...]]:
+    """The network in what `path` holds, and its class names where the file tells them."""
     with faults_of(path):
         names = names_in(content)
         if not is_ours(content):

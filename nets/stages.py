@@ -65,7 +65,8 @@ def train_student(config: DistillConfig) -> Path:
         preflight(trainer, validation, class_names, warm=bool(config.weights))
 
     description = describe_network(student, class_names)
-    return fit(task, config, class_names, description, device, look if config.preflight else None)
+    shown = look if config.preflight else None
+    return fit(task, config, class_names, description, device, shown, teacher_path)
 
 
 def build_network(

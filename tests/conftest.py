@@ -34,6 +34,14 @@ def interruptible() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _same_arithmetic() -> Iterator[None]:
+    """A CPU as all machines have it: `--amp auto` is float32 and measures nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("utils.runtime.device.native_bf16", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A devkit of 8 training, 4 validation and 6 test images; tests must not write into it."""

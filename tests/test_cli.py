@@ -65,6 +65,36 @@ def test_map_of_a_checkpoint(runs: Path, drawn: Path, tmp_path: Path, script: Sc
     assert (tmp_path / "plots/precision_recall.png").stat().st_size > 0
 
 
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_map_of_a_run_is_reproduced_to_the_last_digit(
+    amp: str, drawn: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = on(drawn, "--logs", tmp_path, "--amp", amp, "--train", "VOC2007/test", "--lr", "0.003")
+    words += ["--val", "VOC2007/train", "--batch-size", "3", "--epochs", "4", "--ema", "0.9"]
+    assert script("train_teacher", *words, "--optimizer", "adamw") == 0
+    best = torch.load(tmp_path / "ssd300/best.pth", weights_only=True)
+    assert best["metrics"]["mAP"] > 0
+    arithmetic = {"device": "cpu", "dtype": {"off": "float32", "bf16": "bfloat16"}[amp]}
+    assert best["arithmetic"] == arithmetic
+    words = ["--weights", tmp_path / "ssd300/best.pth", "--data", drawn, "--device", "cpu"]
+    words += ["--split", "VOC2007/train", "--batch-size", "3", "--json", tmp_path / "map.json"]
+    capsys.readouterr()
+    assert script("get_map", *words) == 0
+    report = json.loads((tmp_path / "map.json").read_text())
+    assert report["voc07"]["mAP"] == best["metrics"]["mAP"]
+    assert report["arithmetic"] == arithmetic
+    assert f"{arithmetic['dtype']} on cpu" in capsys.readouterr().out
+    other, dtype = {"off": ("bf16", "bfloat16"), "bf16": ("off", "float32")}[amp]
+    assert script("get_map", *words, "--amp", other) == 0
+    report = json.loads((tmp_path / "map.json").read_text())
+    assert report["arithmetic"]["dtype"] == dtype
+    for key in ("arithmetic", "provenance"):  # as older versions wrote it
+        del best[key]
+    save_checkpoint(tmp_path / "ssd300/best.pth", best)
+    assert script("get_map", *words) == 0
+    assert json.loads((tmp_path / "map.json").read_text())["arithmetic"]["dtype"] == "float32"
+
+
 def test_result_files_give_the_same_map(
     runs: Path, drawn: Path, tmp_path: Path, script: Script, refused: Refused
 ) -> None:
@@ -104,7 +134,7 @@ def test_predictions_on_a_folder_and_a_video(runs: Path, tmp_path: Path, script:
     for shade in range(5):
         writer.write(np.full((48, 64, 3), 50 * shade, np.uint8))
     writer.release()
-    arguments += ["--source", video, "--frames", "4", "--batch-size", "3"]
+    arguments += ["--source", video, "--frames", "4", "--batch-size", "3", "--amp", "bf16"]
     assert script("predict", *arguments, "--out", tmp_path / "b") == 0
     assert len(json.loads((tmp_path / "b/detections.json").read_text())) == 4
     assert (tmp_path / "b/detections.mp4").stat().st_size > 0
@@ -149,12 +179,14 @@ def flat(state: dict[str, object]) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.parametrize("amp", ["off", "bf16"])
 def test_a_teacher_beside_distillers_trains(
-    runs: Path, drawn: Path, tmp_path: Path, script: Script
+    amp: str, runs: Path, drawn: Path, tmp_path: Path, script: Script
 ) -> None:
     teacher = ["--teacher", runs / "student-teacher/best.pth", "--logs", tmp_path]
     terms = ["--distill", "cwd(tau=2, weight=3)", "hint", "attention", "--preset", "paper"]
     optimiser = ["--optimizer", "adamw", "--schedule", "cosine", "--freeze-epochs", "1"]
+    optimiser += ["--amp", amp, "--ema", "0.9", "--ledger-every", "1"]
     assert script("train_kd", *on(drawn, *teacher, *terms, *optimiser)) == 0
     (row,) = read_metrics(tmp_path / "student/metrics.jsonl")
     weights = {"soft": 0.5, "conf": 0.5, "l2": 0.5, "loc": 1, "cwd": 3, "hint": 1, "attention": 1}
@@ -170,6 +202,7 @@ REFUSED = {
     "batch": (["--batch-size", "9"], "larger than the training set (8 images)"),
     "norm": (["--batch-size", "1"], "--batch-size 1 cannot train batch norm"),
     "flag": (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
+    "fp16": (["--amp", "fp16"], "--amp fp16 is for GPUs; pass --amp bf16, auto or off"),
     "type": (["--epochs", "three"], "invalid int value: 'three'"),
     "backbone": (["--backbone", "vgg99"], "unknown backbone 'vgg99'; choose one of"),
     "option": (["--backbone", "resnet18(wide=2)"], "has no option 'wide'; it has width"),

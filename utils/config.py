@@ -16,6 +16,7 @@ CLASSES = "model_data/voc_classes.txt"
 LARGEST = 1e9
 # What training does with objects that are marked difficult.
 DIFFICULT = ("ignore", "train", "background")
+ARITHMETICS = ("auto", "off", "bf16", "fp16")
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:  # noqa: A002
@@ -85,7 +86,9 @@ class TrainConfig(DataConfig):
     freeze_epochs: int = option(0, "epochs at the start in which the backbone does not train")
     ema: float = option(0.0, "decay of the averaged weights, e.g. 0.999; 0 turns them off")
     amp: str = option(
-        "auto", "arithmetic on a GPU; auto is bf16 where it has it", ("auto", "off", "bf16", "fp16")
+        "auto",
+        "arithmetic; auto is bf16 on a GPU that has it and on a CPU that is faster with it",
+        ARITHMETICS,
     )
     compile: bool = option(False, "compile the network and its loss with torch.compile")
     profile: bool = option(False, "profile some steps instead of training; writes trace.json")
@@ -234,6 +237,11 @@ class MapConfig(DataConfig):
     detections: str = option("", "instead: a folder of files comp4_det_test_CLASS.txt")
     split: tuple[str, ...] = option(("VOC2007/test",), "splits to evaluate, as YEAR/SPLIT")
     batch_size: int = option(32, "images a forward pass, in each process")
+    amp: str = option(
+        "auto",
+        "arithmetic; auto is what training measured the mAP in, off where that is not known",
+        ARITHMETICS,
+    )
     cache: str = option("none", "where decoded images live", ("auto", "device", "ram", "none"))
     json: str = option("", "write the result to this file")
     plots: str = option("", "write precision-recall plots into this folder")
@@ -261,6 +269,11 @@ class PredictConfig:
     score: float = option(0.5, "show detections with at least this score")
     batch_size: int = option(8, "images a forward pass")
     device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
+    amp: str = option(
+        "auto",
+        "arithmetic; auto is what training measured the mAP in, off where that is not known",
+        ARITHMETICS,
+    )
     frames: int = option(0, "stop a video after this many frames; 0: at its end")
     skip_bad: bool = option(False, "leave out unreadable images, and list them")
 

@@ -1,7 +1,6 @@
 """A run of a comparison, and how it is done exactly once."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import torch
 from tools.jobs import Running, claimed, logged_script, typed
 from utils.config import TrainConfig
 from utils.engine.runs import FREE, plain
+from utils.files import digest
 from utils.show.report import write_json
 
 SCORES, FACTS = "map.json", "job.json"
@@ -56,11 +56,11 @@ class Job(NamedTuple):
         """What its result depends on, for later runs of the comparison to compare."""
         facts = {"script": self.script, "test": list(splits)}
         if not self.script:
-            return {**facts, "weights": digest(self.weights)}
+            return {**facts, "weights": known(self.weights)}
         settings = plain(dataclasses.asdict(self.config))
         for key in ("teacher", "weights"):  # a file may become another one under its old name
             if settings.get(key):
-                settings[key] = digest(Path(settings[key]))
+                settings[key] = known(Path(settings[key]))
         return facts | {k: v for k, v in settings.items() if k not in PLACE}
 
     def chosen_on(self, splits: Sequence[str]) -> bool:
@@ -69,9 +69,9 @@ class Job(NamedTuple):
         return chooses and not set(self.config.val).isdisjoint(splits)
 
 
-def digest(path: Path) -> str:
+def known(path: Path) -> str:
     """What tells a file from another one; empty where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return digest(path) if path.is_file() else ""
 
 
 def environments(jobs: int) -> list[dict[str, str]]:
