@@ -69,7 +69,9 @@ class TrainConfig(DataConfig):
     freeze_epochs: int = option(0, "epochs at the start in which the backbone does not train")
     ema: float = option(0.0, "decay of the averaged weights, e.g. 0.999; 0 turns them off")
     amp: str = option(
-        "auto", "arithmetic on a GPU; auto is bf16 where it has it", ("auto", "off", "bf16", "fp16")
+        "auto",
+        "arithmetic on a GPU; auto is bf16 where it has it, off is float32 (without TF32)",
+        ("auto", "off", "bf16", "fp16"),
     )
     compile: bool = option(False, "compile the network and its loss with torch.compile")
     profile: bool = option(False, "profile some steps instead of training; writes trace.json")

@@ -29,6 +29,10 @@ class Precision(NamedTuple):
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` -> a device; each of several processes has a GPU of its own.
 
+    On a GPU float32 is float32 from here on: without TF32, which rounds the factors of products to
+    10 bits. So what is computed in float32, such as an evaluation, agrees with a CPU; for speed
+    there is `choose_precision`.
+
     Raises:
         ValueError: `cuda` is asked for and there is none, or there are fewer than processes.
     """
@@ -36,6 +40,9 @@ def choose_device(name: str) -> torch.device:
         raise ValueError("--device cuda: PyTorch sees no GPU; pass --device auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
     if name == "cuda" and world_size() > 1:
         if local_rank() >= torch.cuda.device_count():
             raise ValueError(
@@ -63,11 +70,16 @@ def memory_for(batch_size: int, remedy: str = "lower it") -> Iterator[None]:
 
 
 def choose_precision(device: torch.device, amp: str) -> Precision:
-    """`auto`, `off`, `bf16` or `fp16`; a CPU always computes in float32.
+    """The arithmetic of training by `auto`, `off`, `bf16` or `fp16`; a CPU's is always float32.
+
+    Training shows a GPU the same shapes in every step, so cuDNN may try its algorithms on the first
+    one. Which is the fastest may differ from run to run, and with it the last bits.
 
     Raises:
         ValueError: bf16 is asked for on a GPU that does not have it.
     """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
     if device.type != "cuda" or amp == "off":
         return Precision(device)
     if amp == "fp16":
