@@ -87,7 +87,8 @@ class TrainConfig(DataConfig):
     ema: float = option(0.0, "decay of the averaged weights, e.g. 0.999; 0 turns them off")
     amp: str = option(
         "auto",
-        "arithmetic; auto is bf16 on a GPU that has it and on a CPU that is faster with it",
+        "arithmetic; auto is bf16 on a GPU that has it and on a CPU that is faster with it; off is "
+        "float32 (on a GPU without TF32)",
         ARITHMETICS,
     )
     compile: bool = option(False, "compile the network and its loss with torch.compile")
