@@ -26,7 +26,7 @@ class DataConfig:
     classes: str = option("model_data/voc_classes.txt", "class list, one name a line")
     skip_bad: bool = option(False, "leave out images and annotations with errors, and list them")
     cache: str = option("auto", "where decoded images live", ("auto", "device", "ram", "none"))
-    workers: int = option(4, "threads that decode images")
+    workers: int = option(4, "threads that decode images, or copy them for a GPU")
     device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
     batch_size: int = option(32, "images a step, of all processes together")
 
