@@ -36,7 +36,7 @@ class DataConfig:
     )
     skip_bad: bool = option(False, "leave out images and annotations with errors, and list them")
     cache: str = option("auto", "where decoded images live", ("auto", "device", "ram", "none"))
-    workers: int = option(4, "threads that decode images")
+    workers: int = option(4, "threads that decode images, or copy them for a GPU")
     device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
     batch_size: int = option(32, "images a step, of all processes together")
 
