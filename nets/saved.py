@@ -67,8 +67,8 @@ def network_in(
     device: torch.device | None = None,
     class_names: Sequence[str] = (),
 ) -> tuple[SSD300, tuple[str, ...]]:
-    """The same of what `load_tensors` has read from `path`."""
-    model, names = read_network(content, path)
+    """`load_network` of what `load_tensors` has read from `path`."""
+    model, names = built(content, path)
     names = names or tuple(class_names)
     with faults_of(path):
         check_number(model.classes, names)
@@ -86,7 +86,7 @@ def load_start(path: str | Path, class_names: Sequence[str]) -> tuple[SSD300, bo
         ValueError: as `load_network`; or it knows the same classes in another order, which is more
             likely a mistake in the list than meant.
     """
-    model, names = read_network(load_tensors(path), path)
+    model, names = built(load_tensors(path), path)
     if sorted(names) == sorted(class_names):
         check_class_names(names, class_names, "--weights")
     elif names or model.classes != len(class_names):
@@ -94,8 +94,8 @@ def load_start(path: str | Path, class_names: Sequence[str]) -> tuple[SSD300, bo
     return model, False
 
 
-def read_network(content: Any, path: str | Path) -> tuple[SSD300, tuple[str, ...]]:
-    """The network in what was read from a file, and its class names where the file tells them."""
+def built(content: Any, path: str | Path) -> tuple[SSD300, tuple[str, ...]]:
+    """The network in what `path` holds, and its class names where the file tells them."""
     with faults_of(path):
         names = names_in(content)
         if not is_ours(content):

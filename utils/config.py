@@ -14,9 +14,9 @@ CLASSES = "model_data/voc_classes.txt"
 
 # No setting is meant to be larger, and torch's integers and float32 hold it and its square.
 LARGEST = 1e9
-ARITHMETICS = ("auto", "off", "bf16", "fp16")
 # What training does with objects that are marked difficult.
 DIFFICULT = ("ignore", "train", "background")
+ARITHMETICS = ("auto", "off", "bf16", "fp16")
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:  # noqa: A002
@@ -36,7 +36,7 @@ class DataConfig:
     )
     skip_bad: bool = option(False, "leave out images and annotations with errors, and list them")
     cache: str = option("auto", "where decoded images live", ("auto", "device", "ram", "none"))
-    workers: int = option(4, "threads that decode images")
+    workers: int = option(4, "threads that decode images, or copy them for a GPU")
     device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
     batch_size: int = option(32, "images a step, of all processes together")
 
@@ -87,7 +87,8 @@ class TrainConfig(DataConfig):
     ema: float = option(0.0, "decay of the averaged weights, e.g. 0.999; 0 turns them off")
     amp: str = option(
         "auto",
-        "arithmetic; auto is bf16 on a GPU that has it and on a CPU that is faster with it",
+        "arithmetic; auto is bf16 on a GPU that has it and on a CPU that is faster with it; off is "
+        "float32 (on a GPU without TF32)",
         ARITHMETICS,
     )
     compile: bool = option(False, "compile the network and its loss with torch.compile")

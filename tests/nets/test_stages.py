@@ -22,7 +22,7 @@ def captured(monkeypatch, tmp_path):
     """Calls of `fit`, which does nothing here."""
     calls = []
 
-    def fit(task, config, class_names, description, _device, _look=None, _teacher=""):
+    def fit(task, config, class_names, description, *_):
         calls.append((task, config, class_names, description))
         return tmp_path / config.logs / config.name / "best.pth"
 

@@ -19,7 +19,7 @@ from utils.engine.runs import LAST, RunFiles, goes_on, kept, run_folder
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
 from utils.runtime import distributed
-from utils.runtime.device import choose_precision, memory_for
+from utils.runtime.device import choose_precision, let_cudnn_try, memory_for
 from utils.runtime.provenance import PROVENANCE, provenance
 
 
@@ -66,6 +66,7 @@ def fit(
         else None
     )
     precision = choose_precision(device, config.amp)
+    let_cudnn_try(device)
     origin = provenance(device, {"teacher": teacher, "weights": config.weights})
     description = {**description, PROVENANCE: origin}
     with memory_for(config.batch_size, "lower it, or try --cache ram, --amp bf16 or --backbone"):

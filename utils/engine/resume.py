@@ -1,11 +1,13 @@
 """Going on with a run that was interrupted: is it this one, and can its state be gone on with?"""
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from utils.config import TrainConfig
 from utils.engine.checkpoint import load_newest
 from utils.engine.rehearsal import keep_arithmetic
 from utils.engine.runs import FREE, LAST, settings
@@ -29,14 +31,8 @@ def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> dict[
     content, path = load_newest(folder / LAST)
     if not isinstance(content.get("config"), dict):
         raise ValueError(f"{path}: has no settings; give a last.pth that a training wrote")
-    said = {key: content.get(key) for key in description if key != PROVENANCE}
-    check_settings(said, description, path)
-    # A file that the run started from may have moved, where its content is known.
-    free = {"weights"} | ({"teacher"} if check_teacher(content, description, path) else set())
-    # What was no setting yet when the run was started had what is the default now.
-    theirs = settings(type(trainer.config)()) | content["config"]
-    theirs = {key: value for key, value in theirs.items() if key not in free}
-    check_settings(theirs, settings(trainer.config), path)
+    known = check_teacher(content, description, path)
+    check_same_run(content, description, trainer.config, path, free={"teacher"} if known else set())
     keep_arithmetic(trainer, content)
     try:
         check_training(content["training"], trainer.state_dict())
@@ -73,10 +69,31 @@ def check_teacher(content: dict[str, Any], description: dict[str, Any], path: Pa
     return bool(theirs)
 
 
-def check_settings(theirs: dict[str, Any], ours: dict[str, Any], path: Path) -> None:
-    """Raises ValueError where a run's settings differ, but for those that are free to."""
+def check_same_run(
+    content: dict[str, Any],
+    description: dict[str, Any],
+    config: TrainConfig,
+    path: Path,
+    free: Collection[str],
+) -> None:
+    """Raises ValueError where a checkpoint is of another network or of other settings.
+
+    Those in `free` may differ beside `FREE`, and so may `--weights`: what a run once started from
+    may have moved, or gone.
+    """
+    ours = {key: value for key, value in description.items() if key != PROVENANCE}
+    check_settings({key: content.get(key) for key in ours}, ours, path, free)
+    # What was no setting yet when the run was started had what is the default now.
+    theirs = settings(type(config)()) | content["config"]
+    check_settings(theirs, settings(config), path, {*FREE, *free, "weights"})
+
+
+def check_settings(
+    theirs: dict[str, Any], ours: dict[str, Any], path: Path, free: Collection[str]
+) -> None:
+    """Raises ValueError where settings differ, but for those that are free to."""
     for key, value in theirs.items():
-        if key not in FREE and (key not in ours or value != ours[key]):
+        if key not in free and (key not in ours or value != ours[key]):
             other = f"this run's {ours[key]!r}" if key in ours else "this run has no such setting"
             raise ValueError(
                 f"{path}: its {key} is {value!r}, {other}; resume with the settings, and by the "

@@ -70,7 +70,8 @@ class Trainer:
         self.augment = augment
         if config.compile:
             task.compile()
-            self.augment = torch.compile(augment)
+            if precision.device.type != "cpu":  # where OpenCV augments
+                self.augment = torch.compile(augment)
 
     @property
     def steps(self) -> int:

@@ -36,6 +36,10 @@ class Precision(NamedTuple):
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` -> a device; each of several processes has a GPU of its own.
 
+    On a GPU float32 is float32 from here on: without TF32, which rounds the factors of products to
+    10 bits. So what is computed in float32, such as an evaluation, agrees with a CPU; for speed
+    there is `choose_precision`.
+
     Raises:
         ValueError: `cuda` is asked for and there is none, or there are fewer than processes.
     """
@@ -43,6 +47,9 @@ def choose_device(name: str) -> torch.device:
         raise ValueError("--device cuda: PyTorch sees no GPU; pass --device auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
     if name == "cuda" and world_size() > 1:
         if local_rank() >= torch.cuda.device_count():
             raise ValueError(
@@ -70,7 +77,7 @@ def memory_for(batch_size: int, remedy: str = "lower it") -> Iterator[None]:
 
 
 def choose_precision(device: torch.device, amp: str) -> Precision:
-    """`auto`, `off`, `bf16` or `fp16`; `auto` is float32 on a CPU, see `utils.engine.arithmetic`.
+    """`auto`, `off`, `bf16` or `fp16`; `auto` is float32 on a CPU, see `utils.engine.rehearsal`.
 
     Raises:
         ValueError: the device does not have it.
@@ -88,6 +95,16 @@ def choose_precision(device: torch.device, amp: str) -> Precision:
     if amp == "bf16":
         raise ValueError("--amp bf16: this GPU has no bf16; pass --amp fp16")
     return Precision(device, torch.float16)
+
+
+def let_cudnn_try(device: torch.device) -> None:
+    """Lets cuDNN try its algorithms on the first step of a training on a GPU.
+
+    Training shows it the same shapes in every step. Which algorithm is the fastest may differ from
+    run to run, and with it the last bits; so an evaluation does without.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
 
 
 def recorded_precision(record: object, device: torch.device) -> Precision:

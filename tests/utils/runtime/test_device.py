@@ -1,6 +1,7 @@
 """Devices and arithmetic: what is chosen, written down and read again."""
 
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from utils.runtime.device import (
     choose_device,
     choose_precision,
     device_name,
+    let_cudnn_try,
     recorded_precision,
 )
 
@@ -99,3 +101,41 @@ def test_a_device_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_name(CPU)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.type}")
     assert device_name(GPU) == "GPU cuda"
+
+
+@pytest.fixture
+def cudnn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine with a GPU, and torch's own settings before and after."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=True):
+        yield
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+@pytest.mark.usefixtures("cudnn")
+def test_on_a_gpu_float32_is_float32(name: str) -> None:
+    torch.set_float32_matmul_precision("high")
+    assert choose_device(name) == GPU
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.backends.cudnn.benchmark  # an evaluation is the same each time
+
+
+@pytest.mark.usefixtures("cudnn")
+def test_training_on_a_gpu_lets_cudnn_try_its_algorithms() -> None:
+    choose_precision(GPU, "auto")
+    assert not torch.backends.cudnn.benchmark
+    let_cudnn_try(GPU)
+    assert torch.backends.cudnn.benchmark
+
+
+@pytest.mark.usefixtures("cudnn")
+def test_a_cpu_leaves_everything_as_it_is() -> None:
+    torch.set_float32_matmul_precision("high")
+    choose_precision(choose_device("cpu"), "auto")
+    let_cudnn_try(CPU)
+    assert torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cudnn.benchmark
+    assert torch.get_float32_matmul_precision() == "high"
