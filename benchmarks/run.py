@@ -9,7 +9,6 @@ ratios. The exit status is 1 where a reach is missed.
 import argparse
 import datetime
 import json
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import torchvision
 from benchmarks import ap, data, kernels, memory, steps, training
 from benchmarks.reaches import REACHES
 from benchmarks.timing import HEAD, Row
+from utils.runtime.device import device_name
 
 RESULTS = "benchmarks/results/cpu.json"
 PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
@@ -45,7 +45,6 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    cv2.setNumThreads(options.threads)
     print(HEAD)
     table = []
     for name in options.only:
@@ -56,7 +55,7 @@ def main() -> int:
                 print(row.line(), flush=True)
     facts = {
         "date": datetime.date.today().isoformat(),
-        "machine": f"{processor()}, {options.threads} thread(s)",
+        "machine": f"{device_name(torch.device('cpu'))}, {options.threads} thread(s)",
         **{m.__name__: m.__version__ for m in (torch, torchvision, np, cv2)},
     }
     print(", ".join(f"{k} {v}" for k, v in facts.items()))
@@ -72,15 +71,6 @@ def main() -> int:
         if names:
             print(f"{what}: {', '.join(names)}")
     return int(bool(missed))
-
-
-def processor() -> str:
-    """The CPU's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration, IndexError):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

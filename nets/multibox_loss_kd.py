@@ -3,15 +3,16 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nets.multibox_loss import MultiBoxLoss, at_least_float32, log_probabilities, masked_sum
+from nets.multibox_loss import MultiBoxLoss, Selection, at_least_float32
 from nets.outputs import Matches, Outputs
+from nets.rows import Rows
 from utils.runtime.distributed import mean_over_processes
 
 
-class MultiBoxLoss_KD(MultiBoxLoss):
-    """The distillation objective for SSD, over the priors that MultiBoxLoss selects.
+class MultiBoxLoss_KD(nn.Module):
+    """The distillation objective for SSD: a `MultiBoxLoss`, and two terms over what it selects.
 
     With p = softmax(logits / T), s the student and t the teacher:
 
@@ -48,7 +49,8 @@ class MultiBoxLoss_KD(MultiBoxLoss):
         temperature: float = 1.0,
         reg_m: float = 0.0,
     ) -> None:
-        super().__init__(neg_pos_ratio, negatives_for_hard)
+        super().__init__()
+        self.objects = MultiBoxLoss(neg_pos_ratio, negatives_for_hard)
         if not 0 < temperature < math.inf:
             raise ValueError(f"temperature must be above 0, not {temperature}")
         if neg_w < 0 or pos_w < 0:
@@ -58,8 +60,12 @@ class MultiBoxLoss_KD(MultiBoxLoss):
         self.neg_w, self.pos_w = neg_w, pos_w
         self.temperature, self.reg_m = temperature, reg_m
 
-    def forward(  # type: ignore[override]  # a teacher is one argument more
-        self, student: Outputs, teacher: Outputs, matches: Matches
+    def forward(
+        self,
+        student: Outputs,
+        teacher: Outputs,
+        matches: Matches,
+        selection: Selection | None = None,
     ) -> dict[str, Tensor]:
         """The four unweighted terms.
 
@@ -67,6 +73,7 @@ class MultiBoxLoss_KD(MultiBoxLoss):
             student: what learns; gradients flow here alone.
             teacher: outputs over the same priors and classes.
             matches: what both were asked to predict.
+            selection: what `select` has chosen, where it is known already.
 
         Returns:
             `{"soft", "l2", "conf", "loc"}`, scalars.
@@ -79,23 +86,25 @@ class MultiBoxLoss_KD(MultiBoxLoss):
                 f"the teacher predicts {describe(teacher)}, the student {describe(student)}; "
                 "distillation compares prior with prior and class with class"
             )
-        log_p = log_probabilities(student.logits)
-        selection = self.select(log_p, matches)
-        positive, negative, divisor = selection
-        divergence = self.soft_target(student.logits, teacher.logits.detach(), log_p)
-        bounded = self.bounded_l2(
-            at_least_float32(student.offsets),
-            at_least_float32(teacher.offsets.detach()),
-            at_least_float32(matches.offsets),
-        )
+        selection = selection or self.select(student, matches)
+        ours, theirs = selection.take(student), selection.take(teacher)
+        truth = at_least_float32(selection.positive.take(matches.offsets))
+        divergence = self.soft_target(ours.logits, theirs.logits)
+        bounded = self.bounded_l2(ours.offsets, theirs.offsets, truth)
         return {
-            "soft": masked_sum(divergence, positive | negative) / divisor,
-            "l2": masked_sum(bounded, positive) / divisor,
-            **self.terms(log_p, student.offsets, matches, selection),
+            "soft": selection.chosen.total(divergence) / selection.divisor,
+            "l2": selection.positive.total(bounded) / selection.divisor,
+            **self.objects.terms(ours, matches, selection),
         }
 
+    def select(self, student: Outputs, matches: Matches) -> Selection:
+        """See `MultiBoxLoss.select`."""
+        return self.objects.select(student, matches)
+
     @torch.no_grad()
-    def watch(self, student: Outputs, teacher: Outputs, matches: Matches) -> dict[str, Tensor]:
+    def watch(
+        self, student: Outputs, teacher: Outputs, matches: Matches, selection: Selection
+    ) -> dict[str, Tensor]:
         """What tells whether the teacher is heard; scalars in 0..1.
 
         Returns:
@@ -104,55 +113,49 @@ class MultiBoxLoss_KD(MultiBoxLoss):
             class (background included) as the likeliest; `agreement_on_positives`, the same over
             positives alone. 0 where there is nothing to count.
         """
-        positive, negative, _ = self.select(log_probabilities(student.logits), matches)
-        active = self.bounded_l2(
-            *(at_least_float32(x.offsets) for x in (student, teacher, matches))
-        ).gt(0)
+        ours, theirs = selection.take(student), selection.take(teacher)
+        chosen, positive = selection.chosen, selection.positive
+        truth = at_least_float32(positive.take(matches.offsets))
+        active = self.bounded_l2(ours.offsets, theirs.offsets, truth) > 0
         same = student.logits.argmax(-1) == teacher.logits.argmax(-1)
         return {
             "bound_active": fraction(active, positive),
-            "agreement": fraction(same, positive | negative),
-            "agreement_on_positives": fraction(same, positive),
+            "agreement": fraction(chosen.take(same), chosen),
+            "agreement_on_positives": fraction(positive.take(same), positive),
         }
 
-    def soft_target(self, student: Tensor, teacher: Tensor, log_p: Tensor | None = None) -> Tensor:
-        """Weighted divergence of each prior.
+    def soft_target(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Weighted divergence of each row.
 
         Args:
-            student: `[B, P, K + 1]`, logits.
-            teacher: `[B, P, K + 1]`, logits; no gradient flows to them.
-            log_p: the student's `log_probabilities`, where they are known already.
+            student: `[N, K + 1]`, logits.
+            teacher: `[N, K + 1]`, logits; no gradient flows to them.
 
         Returns:
-            `[B, P]`.
+            `[N]`.
         """
-        if log_p is None or self.temperature != 1:
-            log_p = self.softened(student)
-        log_t = self.softened(teacher.detach())
-        weights = log_t.new_full((log_t.shape[1], 1), self.pos_w)
+        log_s, log_t = self.softened(student), self.softened(teacher.detach())
+        weights = log_t.new_full((log_t.shape[-1],), self.pos_w)
         weights[:1].fill_(self.neg_w)
-        columns = log_t.exp().mul_(weights) * (log_t - log_p)
-        return self.temperature**2 * columns.sum(1)
+        columns = log_t.exp().mul_(weights) * (log_t - log_s)
+        return self.temperature**2 * columns.sum(-1)
 
     def softened(self, logits: Tensor) -> Tensor:
-        """`log_probabilities` at temperature T."""
-        if self.temperature != 1:
-            # After the change to float32: half precision would round what T is to soften.
-            logits = at_least_float32(logits) / self.temperature
-        return log_probabilities(logits)
+        """Log softmax at temperature T, at least float32."""
+        # Divided after the change to float32: half precision would round what T is to soften.
+        return (at_least_float32(logits) / self.temperature).log_softmax(-1)
 
     def bounded_l2(self, student: Tensor, teacher: Tensor, truth: Tensor) -> Tensor:
-        """Squared error of each prior's box where the teacher's is not worse, `[B, P, 4]` thrice ->
-        `[B, P]`.
-        """
+        """Squared error of each box where the teacher's is not worse, `[N, 4]` thrice -> `[N]`."""
+        teacher = teacher.detach()
         error_s = (student - truth).square().sum(-1)
         error_t = (teacher - truth).square().sum(-1)
         return error_s.masked_fill(~(error_s + self.reg_m > error_t), 0.0)
 
 
-def fraction(which: Tensor, of: Tensor) -> Tensor:
-    """How large a part of the marked places `of`, over all processes, is also marked in `which`."""
-    counts = torch.stack(((which & of).sum(), of.sum())).float()
+def fraction(which: Tensor, of: Rows) -> Tensor:
+    """How large a part of the rows `of`, over all processes, is marked in `which` `[N]`."""
+    counts = torch.stack((of.total(which), of.mask.sum())).float()
     part, whole = mean_over_processes(counts).unbind()
     return part / whole.where(whole > 0, 1.0)
 

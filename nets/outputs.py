@@ -5,11 +5,11 @@ B images, M objects (the batch's maximum), P priors, K classes, D detections.
 
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from utils.boxes import Detections, Targets
 
-__all__ = ["Detections", "Matches", "Outputs", "Targets"]
+__all__ = ["Detections", "Lesson", "Matches", "Outputs", "Targets"]
 
 
 class Outputs(NamedTuple):
@@ -28,10 +28,33 @@ class Outputs(NamedTuple):
 class Matches(NamedTuple):
     """What each prior has to predict.
 
-    labels: `[B, P]` int64; 0 is background, 1..K are classes (the prior is *positive*).
+    labels: `[B, P]` int64; 0 is background, 1..K are classes (the prior is *positive*), and -1 is
+        ignored: neither taught nor mined.
     offsets: `[B, P, 4]`, the matched object encoded against the prior; meaningful where labels > 0,
         zero elsewhere.
+    objects: `[B, P]` int64, which of the M objects; meaningful where labels > 0.
     """
 
     labels: Tensor
     offsets: Tensor
+    objects: Tensor
+
+
+class Lesson(NamedTuple):
+    """What a distiller is told about a batch besides what both networks said of it.
+
+    targets: the objects.
+    matches: what each prior has to predict.
+    positive, negative: `[B, P]` bool, the priors that count, see `nets.multibox_loss`.
+    divisor: N, a scalar: what sums over these priors are divided by.
+    priors: `[P, 4]`, the student's; the teacher's outputs are on them, too.
+    teacher: the teacher itself, frozen.
+    """
+
+    targets: Targets
+    matches: Matches
+    positive: Tensor
+    negative: Tensor
+    divisor: Tensor
+    priors: Tensor
+    teacher: nn.Module

@@ -1,24 +1,23 @@
 """A look at a distillation run before it costs a night; some seconds, and nothing changes."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nets.detect import detect
 from nets.outputs import Detections, Targets
 from nets.ssd import SSD300
 from nets.tasks import DistillTask
-from utils.data.augment import uniforms
 from utils.data.store import Store
 from utils.engine import ledger
 from utils.engine.evaluation import channels_last, evaluate
-from utils.engine.trainer import Trainer, eagerly
+from utils.engine.rehearsal import rehearsal
+from utils.engine.trainer import Trainer
 from utils.metrics.evaluator import Evaluator
-from utils.runtime.distributed import most_of_processes, own_part
+from utils.runtime.distributed import most_of_processes
 
 SECONDS = 3.0  # for what a network detects in a sample of the validation images
 FEW, MANY = 8, 128  # images of a sample, at least and at most
@@ -31,13 +30,14 @@ def preflight(
 ) -> list[str]:
     """Prints what can be known of a distillation run before its first step.
 
-    That the teacher is frozen and fits; its mAP on a sample of the validation images, beside what
-    its boxes reach with the classes mixed up and, where the student does not start from scratch,
-    beside the student's; the share of each loss term in the gradient of one batch.
+    That the teacher is frozen and fits; its mAP on a sample of the validation images, without any
+    of the training images, beside what its boxes reach with the classes mixed up and, where the
+    student does not start from scratch, beside the student's; the share of each loss term in the
+    gradient of one batch.
 
     Args:
         trainer: new; its task is a `DistillTask`.
-        validation: images to look at; without any the teacher's mAP is not measured.
+        validation: images to look at, if any.
         class_names: names of the classes 1..K.
         warm: whether the student has been trained already.
 
@@ -51,9 +51,8 @@ def preflight(
     started = time.perf_counter()
     print(f"preflight: {len(class_names)} classes and {len(task.model.priors)} priors in common")
     print("preflight: the teacher is frozen and in evaluation mode")
-    warnings = []
-    if validation:
-        warnings += judge_teacher(trainer, task, validation, class_names, warm)
+    images, which = (validation, "validation") if validation else (trainer.store, "training")
+    warnings = judge_teacher(trainer, task, images, which, class_names, warm)
     shares = one_batch(trainer, task)
     print(f"preflight: at the start, {ledger.describe(shares)}")
     warnings += judge_shares(shares, task.weights)
@@ -87,17 +86,22 @@ class MixedUp(Evaluator):
 
 
 def judge_teacher(
-    trainer: Trainer, task: DistillTask, validation: Store, names: Sequence[str], warm: bool
+    trainer: Trainer,
+    task: DistillTask,
+    images: Store,
+    which: str,
+    names: Sequence[str],
+    warm: bool,
 ) -> list[str]:
-    """Measures the teacher on a sample; returns what speaks against it."""
-    sample = choose_sample(trainer, task.teacher, validation)
+    """Measures the teacher on a sample of images; returns what speaks against it."""
+    sample = choose_sample(trainer, task.teacher, images)
     if not sample:
         print(f"preflight: the teacher is too slow here to see {FEW} images; its mAP is not known")
         return []
     evaluator = MixedUp(names)
     teacher = mean_ap(trainer, task.teacher, sample, evaluator)
     mixed, moved = evaluator.best_move()
-    text = f"teacher's mAP on {len(sample)} validation images {100 * teacher:.1f} "
+    text = f"teacher's mAP on {len(sample)} {which} images {100 * teacher:.1f} "
     text += f"(with its classes mixed up {100 * mixed:.1f})"
     warnings = []
     if teacher <= mixed:
@@ -119,7 +123,7 @@ def judge_teacher(
     return warnings
 
 
-def choose_sample(trainer: Trainer, model: SSD300, validation: Store) -> Store | None:
+def choose_sample(trainer: Trainer, model: SSD300, images: Store) -> Store | None:
     """As many images, evenly spread over the split, as `model` sees in `SECONDS`; None for a few.
 
     Of a small split it is all images.
@@ -132,12 +136,12 @@ def choose_sample(trainer: Trainer, model: SSD300, validation: Store) -> Store |
             detect(model, image).scores.cpu()
         seconds = time.perf_counter() - started
     # The slowest process decides for all.
-    count = min(-most_of_processes(-int(SECONDS / seconds)), MANY, len(validation))
-    if count < min(FEW, len(validation)):
+    count = min(-most_of_processes(-int(SECONDS / seconds)), MANY, len(images))
+    if count < min(FEW, len(images)):
         return None
-    chosen = torch.linspace(0, len(validation) - 1, count).long().tolist()
-    samples = [validation.samples[i] for i in chosen]
-    return Store(samples, device, cache="none", workers=validation.workers)
+    chosen = torch.linspace(0, len(images) - 1, count).long().tolist()
+    samples = [images.samples[i] for i in chosen]
+    return Store(samples, device, cache="none", workers=images.workers)
 
 
 def mean_ap(trainer: Trainer, model: SSD300, sample: Store, evaluator: Evaluator) -> float:
@@ -153,32 +157,10 @@ def mean_ap(trainer: Trainer, model: SSD300, sample: Store, evaluator: Evaluator
 
 def one_batch(trainer: Trainer, task: DistillTask) -> dict[str, float]:
     """The ledger of the first batch that training will see, on a CPU of a few of its images."""
-    indices = own_part(trainer.epoch_order()[0])
-    if trainer.precision.device.type == "cpu":
-        indices = indices[:ON_A_CPU]
-    (batch,) = trainer.store.batches([indices])
-    table = uniforms(len(trainer.store), trainer.config.seed, trainer.epoch)
-    task.train()
-    with (
-        unchanged_buffers(task),
-        trainer.precision.autocast(),
-        eagerly() if trainer.config.compile else nullcontext(),
-    ):
-        images, targets = trainer.shown(batch, table)
-        terms = task(channels_last(images), targets, ledger=True)
+    most = ON_A_CPU if trainer.precision.device.type == "cpu" else None
+    with rehearsal(trainer, most) as batch, trainer.precision.autocast():
+        terms = task(*batch, ledger=True)
     return {name: float(value) for name, value in ledger.split(terms)[1].items()}
-
-
-@contextmanager
-def unchanged_buffers(module: nn.Module) -> Iterator[None]:
-    """Gives the buffers, such as the running statistics of norms, their values back at the end."""
-    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
 
 
 def judge_shares(shares: dict[str, float], weights: dict[str, float]) -> list[str]:

@@ -6,6 +6,7 @@ whether the terms do their work.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,8 @@ from torch import Tensor, nn
 from nets.cross_priors import CrossPriors
 from nets.distillers import Distiller
 from nets.matching import match
-from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
-from nets.outputs import Detections, Outputs, Targets
+from nets.outputs import Detections, Lesson, Outputs, Targets
 from nets.postprocess import postprocess
 from nets.ssd import SSD300
 from utils.engine.ledger import PREFIX, gradient_shares
@@ -27,16 +27,15 @@ class DetectionTask(Task):
 
     Args:
         model: the network to train; what is validated, saved and deployed.
-        criterion: `MultiBoxLoss`.
+        criterion: (outputs, matches) -> unweighted terms, `MultiBoxLoss`.
         weights: factor of each term of the loss, e.g. `{"conf": 1.0, "loc": 1.0}`.
     """
 
-    def __init__(
-        self, model: SSD300, criterion: MultiBoxLoss, weights: Mapping[str, float]
-    ) -> None:
+    def __init__(self, model: SSD300, criterion: nn.Module, weights: Mapping[str, float]) -> None:
         super().__init__()
         self.model: SSD300 = model
-        self.criterion, self.weights = criterion, dict(weights)
+        self.criterion: nn.Module = criterion
+        self.weights = dict(weights)
 
     def forward(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
         """`[B, 3, 300, 300]` float RGB 0..255 and objects in image fractions -> named scalars."""
@@ -102,13 +101,16 @@ class DistillTask(DetectionTask):
             CrossPriors(model.priors, teacher.priors) if match_priors else nn.Identity()
         )
         self.distillers = nn.ModuleDict(distillers)
-        # In a tuple it is no submodule: train(), state_dict() and the optimiser do not see it.
-        self._teacher = (teacher.eval().requires_grad_(False),)
+        self.teacher: SSD300 = teacher.eval().requires_grad_(False)
+        # A teacher is never saved inside a student.
+        nn.Module.register_state_dict_post_hook(self, without_teacher)
+        nn.Module.register_load_state_dict_post_hook(self, without_teacher_keys)
 
-    @property
-    def teacher(self) -> SSD300:
-        """The frozen teacher."""
-        return self._teacher[0]
+    def train(self, mode: bool = True) -> "DistillTask":
+        """As every module's; the teacher stays in evaluation mode."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
 
     def objective(
         self, outputs: Outputs, images: Tensor, targets: Targets, ledger: bool = False
@@ -116,15 +118,42 @@ class DistillTask(DetectionTask):
         """See `DetectionTask.objective`; the teacher sees the very same images."""
         with torch.no_grad():
             teacher: Outputs = self.on_student_priors(self.teacher(images))
-        matches = match(targets, self.model.priors)
-        terms = self.criterion(outputs, teacher, matches)
+        priors = self.model.priors
+        matches = match(targets, priors)
+        selection = self.criterion.select(outputs, matches)
+        terms = self.criterion(outputs, teacher, matches, selection)
+        lesson = Lesson(
+            targets,
+            matches,
+            selection.positive.mask,
+            selection.negative,
+            selection.divisor,
+            priors,
+            self.teacher,
+        )
         for name, distiller in self.distillers.items():
-            terms[name] = distiller(outputs, teacher, matches)
+            terms[name] = distiller(outputs, teacher, lesson)
         total = self.total(terms, matches.labels)
         if ledger:
-            watched = self.criterion.watch(outputs, teacher, matches)
+            watched = self.criterion.watch(outputs, teacher, matches, selection)
             total |= {PREFIX + name: value for name, value in watched.items()}
         return total
+
+
+TEACHER = "teacher."
+
+
+def without_teacher(task: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+    """Takes the teacher's entries out of a task's state."""
+    del task
+    for key in [key for key in state if key.startswith(prefix + TEACHER)]:
+        del state[key]
+
+
+def without_teacher_keys(task: nn.Module, keys: Any) -> None:
+    """Misses no entries of the teacher when a state is loaded."""
+    del task
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.startswith(TEACHER)]
 
 
 def check_compatible(student: SSD300, teacher: SSD300, match_priors: bool = False) -> None:

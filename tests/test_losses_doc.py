@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nets.multibox_loss import MultiBoxLoss, log_probabilities, mine_hard_negatives
+from nets.multibox_loss import MultiBoxLoss, mine_hard_negatives
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Matches, Outputs
+from tests.nets.test_multibox_loss import matched
 from utils.config import DistillConfig
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "losses.md").read_text(encoding="utf-8")
@@ -31,7 +32,7 @@ def with_logits(logits: list[list[float]]) -> Outputs:
 def first_positive(priors: int) -> Matches:
     labels = torch.zeros(1, priors, dtype=torch.long)
     labels[0, 0] = 1
-    return Matches(labels, torch.zeros(1, priors, 4))
+    return matched(labels, torch.zeros(1, priors, 4))
 
 
 def mining() -> list[float]:
@@ -40,7 +41,7 @@ def mining() -> list[float]:
     logits = torch.stack((torch.zeros(2, 10), loss.expm1().log()), dim=-1)
     labels = torch.zeros(2, 10, dtype=torch.long)
     labels[:, 0] = 1
-    per_image = loss[mine_hard_negatives(log_probabilities(logits), labels)].sum() / 2
+    per_image = loss[mine_hard_negatives(logits, labels)].sum() / 2
     per_batch = loss[labels == 0].topk(6).values.sum() / 2
     return [per_image.item(), per_batch.item()]
 
@@ -61,7 +62,7 @@ def underflow() -> list[float]:
 
 def no_objects() -> list[float]:
     out = Outputs((), torch.zeros(2, 150, 21), torch.zeros(2, 150, 4))
-    matches = Matches(torch.zeros(2, 150, dtype=torch.long), torch.zeros(2, 150, 4))
+    matches = matched(torch.zeros(2, 150, dtype=torch.long), torch.zeros(2, 150, 4))
     conf = MultiBoxLoss()(out, matches)["conf"].item()
     return [200 * conf, conf]
 
@@ -73,7 +74,7 @@ def bound() -> list[float]:
             for errors in (errors_s, errors_t)
         )
         logits = torch.zeros(1, 3, 2)
-        matches = Matches(torch.ones(1, 3, dtype=torch.long), torch.zeros(1, 3, 4))
+        matches = matched(torch.ones(1, 3, dtype=torch.long), torch.zeros(1, 3, 4))
         terms = MultiBoxLoss_KD()(
             Outputs((), logits, student), Outputs((), logits, teacher), matches
         )
@@ -94,6 +95,27 @@ def columns() -> list[float]:
     return [soft(UNIFORM, TEACHER), soft(UNIFORM, TEACHER, neg_w=1)]
 
 
+def optimum() -> list[float]:
+    """p(object) of a student whose only lesson is `soft`, found by descent."""
+    teacher = with_logits([[math.log(0.1), math.log(0.9)]])
+    found = []
+    for temperature in (1, 2, 4):
+        criterion = MultiBoxLoss_KD(neg_w=1.5, temperature=temperature)
+        student = torch.zeros(1, 1, 2, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS([student], max_iter=100, tolerance_grad=1e-12)
+
+        def loss(student=student, criterion=criterion, optimizer=optimizer) -> torch.Tensor:
+            optimizer.zero_grad()
+            said = Outputs((), student, torch.zeros(1, 1, 4))
+            value = criterion(said, teacher, first_positive(1))["soft"]
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        found.append(student.softmax(-1)[0, 0, 1].item())
+    return found
+
+
 def validation() -> list[float]:
     return [(1 * 6 + 9 * 1) / 10]
 
@@ -105,6 +127,7 @@ EXAMPLES: dict[str, Callable[[], list[float]]] = {
     "The teacher bound is per box": bound,
     "T² keeps the gradient's size": temperature,
     "neg_w and pos_w weigh columns": columns,
+    "neg_w ≠ 1 teaches another distribution than the teacher's": optimum,
     "Validation loss is weighted by positives": validation,
 }
 
@@ -121,13 +144,15 @@ def test_numbers(heading):
 
 def test_every_number_in_bold_is_checked():
     checked = sum(len(re.findall(r"\*\*[\d.]+\*\*", section(heading))) for heading in EXAMPLES)
-    assert checked == len(re.findall(r"\*\*[\d.]+\*\*", PAGE)) == 14
+    assert checked == len(re.findall(r"\*\*[\d.]+\*\*", PAGE)) == 17
 
 
 def test_presets():
-    pattern = r"^\| `(\w+)`" + r" \| ([\d.]+)" * 3 + r" \|$"
+    pattern = r"^\| `(\w+)`" + r" \| `?([\w.()=]+)`?" * 3 + r" \|$"
     rows = re.findall(pattern, section("Presets"), re.MULTILINE)
     for column, name in ((1, "tutorial"), (2, "paper"), (3, "soft")):
-        assert {row[0]: float(row[column]) for row in rows} == DistillConfig.presets[name]
+        decided = {key: str(value) for key, value in DistillConfig.presets[name].items()}
+        decided["distill"] = " ".join(DistillConfig.presets[name]["distill"]) or "none"
+        assert {row[0]: row[column] for row in rows} == decided
     defaults = DistillConfig(neg_pos_ratio=3.0)
-    assert (defaults.neg_w, defaults.pos_w, defaults.negatives_for_hard) == (1.5, 1.0, 100)
+    assert (defaults.pos_w, defaults.negatives_for_hard) == (1.0, 100)

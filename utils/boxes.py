@@ -18,7 +18,8 @@ class Targets(NamedTuple):
     """The objects of a batch, padded to the largest number of objects M of an image.
 
     boxes: `[B, M, 4]` float, xyxy; image fractions for networks and losses, pixels in a store.
-    labels: `[B, M]` int64; 0 is padding, 1..K are classes.
+    labels: `[B, M]` int64; 0 is padding, 1..K are classes, -1 is an object to be ignored: what
+        finds it is neither taught nor punished.
     """
 
     boxes: Tensor

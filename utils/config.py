@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+# The class list of a run to which neither a flag nor a checkpoint tells another.
+CLASSES = "model_data/voc_classes.txt"
+
 # No setting is meant to be larger, and torch's integers and float32 hold it and its square.
 LARGEST = 1e9
+# What training does with objects that are marked difficult.
+DIFFICULT = ("ignore", "train", "background")
+ARITHMETICS = ("auto", "off", "bf16", "fp16")
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:  # noqa: A002
@@ -23,10 +29,14 @@ class DataConfig:
     """Where images and class names come from."""
 
     data: str = option("VOCdevkit", "VOC devkit: the folder that holds VOC2007, VOC2012, ...")
-    classes: str = option("model_data/voc_classes.txt", "class list, one name a line")
+    classes: str = option(
+        "",
+        "class list, one name a line, or a checkpoint that knows its classes; without: that of the "
+        f"checkpoint given, else {CLASSES}",
+    )
     skip_bad: bool = option(False, "leave out images and annotations with errors, and list them")
     cache: str = option("auto", "where decoded images live", ("auto", "device", "ram", "none"))
-    workers: int = option(4, "threads that decode images")
+    workers: int = option(4, "threads that decode images, or copy them for a GPU")
     device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
     batch_size: int = option(32, "images a step, of all processes together")
 
@@ -44,12 +54,19 @@ class TrainConfig(DataConfig):
     train: tuple[str, ...] = option(
         ("VOC2007/trainval", "VOC2012/trainval"), "splits to train on, as YEAR/SPLIT"
     )
-    val: tuple[str, ...] = option(("VOC2007/test",), "splits to validate on; none: no validation")
+    val: tuple[str, ...] = option(
+        (),
+        "splits whose mAP chooses best.pth, not those to report on; none: the last network is it",
+    )
     backbone: str = option(
         "", "spec, e.g. resnet34 or 'mobilenetv2(width=0.35)'; without: vgg16, or that of --weights"
     )
     pretrained: bool = option(True, "start the backbone from ImageNet weights")
-    weights: str = option("", "start from this checkpoint, ours or another project's")
+    weights: str = option(
+        "",
+        "start from this checkpoint, ours or another project's; of one that knows other classes "
+        "the class heads begin anew",
+    )
     name: str = option("ssd300", "the run's folder under --logs")
     logs: str = option("logs", "where runs are written")
     resume: bool = option(False, "go on from the run's last.pth")
@@ -65,24 +82,29 @@ class TrainConfig(DataConfig):
         (2 / 3, 5 / 6), "parts of the run after which multistep divides the rate by 10"
     )
     warmup: int = option(500, "steps over which the rate rises from 0; at most a tenth of the run")
-    clip_norm: float = option(10.0, "largest gradient norm; 0 turns clipping off")
+    clip_norm: float = option(0.0, "largest gradient norm; 0: no limit, as in the paper")
     freeze_epochs: int = option(0, "epochs at the start in which the backbone does not train")
     ema: float = option(0.0, "decay of the averaged weights, e.g. 0.999; 0 turns them off")
     amp: str = option(
         "auto",
-        "arithmetic on a GPU; auto is bf16 where it has it, off is float32 (without TF32)",
-        ("auto", "off", "bf16", "fp16"),
+        "arithmetic; auto is bf16 on a GPU that has it and on a CPU that is faster with it; off is "
+        "float32 (on a GPU without TF32)",
+        ARITHMETICS,
     )
     compile: bool = option(False, "compile the network and its loss with torch.compile")
     profile: bool = option(False, "profile some steps instead of training; writes trace.json")
     val_every: int = option(10, "epochs between validations (mAP and loss); 0: only at the end")
-    log_every: int = option(10, "steps between readings of the losses")
+    log_every: int = option(10, "steps between readings of the losses, each a row of metrics.jsonl")
     ledger_every: int = option(
         100, "steps between measurements of each term's gradient share; 0 turns the ledger off"
     )
     save_every: int = option(0, "steps between saves within an epoch; 0: only at its end")
     sync_bn: bool = option(False, "batch-norm statistics of all processes' images, on GPUs")
-    use_difficult: bool = option(False, "train on objects marked difficult, too")
+    difficult: str = option(
+        "ignore",
+        "objects marked difficult: neither taught nor mined, objects like others, or background",
+        DIFFICULT,
+    )
     expand: float = option(
         4.0,
         "largest zoom-out; 1 turns it off, as short runs want (it doubles the paper's schedule)",
@@ -94,6 +116,11 @@ class TrainConfig(DataConfig):
     loc_weight: float = option(1.0, "factor of the localisation loss")
 
     usual_backbone: ClassVar[str] = "vgg16"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether best.pth is the best of several validations."""
+        return bool(self.val) and 0 < self.val_every < self.epochs
 
     def __post_init__(self) -> None:
         """Refuses values that no run can work with."""
@@ -124,6 +151,41 @@ class TrainConfig(DataConfig):
 class DistillConfig(TrainConfig):
     """Training of a student under a teacher."""
 
+    usual_backbone: ClassVar[str] = "mobilenetv2"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "tutorial": {
+            "soft_weight": 0.3,
+            "conf_weight": 0.7,
+            "l2_weight": 0.5,
+            "loc_weight": 1.0,
+            "temperature": 1.0,
+            "neg_w": 1.5,
+            "distill": (),
+        },
+        # Chen et al., NIPS 2017, sec. 4: mu = 0.5 shares the classification loss, nu = 0.5; the
+        # hint has gamma = 0.5 in eq. 1.
+        "paper": {
+            "soft_weight": 0.5,
+            "conf_weight": 0.5,
+            "l2_weight": 0.5,
+            "loc_weight": 1.0,
+            "temperature": 1.0,
+            "neg_w": 1.5,
+            "distill": ("hint(weight=0.5)",),
+        },
+        # docs/evidence.md: what gained on both data sets; the bounded L2 drowns the other terms.
+        # With neg_w 1 the teacher itself is the optimum.
+        "soft": {
+            "soft_weight": 3.0,
+            "conf_weight": 0.7,
+            "l2_weight": 0.0,
+            "loc_weight": 1.0,
+            "temperature": 2.0,
+            "neg_w": 1.0,
+            "distill": (),
+        },
+    }
+
     name: str = option("student", "the run's folder under --logs")
     backbone: str = option(
         "", "the student's spec, e.g. resnet18; without: mobilenetv2, or that of --weights"
@@ -131,50 +193,35 @@ class DistillConfig(TrainConfig):
     teacher: str = option("", "the teacher's checkpoint; without one the teacher is trained first")
     teacher_backbone: str = option("vgg16", "spec of a teacher that is trained first")
     teacher_epochs: int = option(0, "epochs of a teacher that is trained first; 0: as --epochs")
-    preset: str = option(
-        "tutorial", "sets the defaults of the four weights and T", ("tutorial", "paper", "soft")
+    teacher_pretrained: bool = option(
+        True, "start a teacher that is trained first from ImageNet weights, whatever the student"
     )
-    soft_weight: float = option(0.3, "factor of the soft-target loss")
-    conf_weight: float = option(0.7, "factor of the confidence loss")
-    l2_weight: float = option(0.5, "factor of the teacher-bounded regression")
-    loc_weight: float = option(1.0, "factor of the localisation loss")
-    temperature: float = option(1.0, "T, softens both distributions before they are compared")
-    neg_w: float = option(1.5, "weight of the background column in the soft-target loss")
+    preset: str = option(
+        "tutorial", "decides those settings whose defaults name presets", tuple(presets)
+    )
+    # None is what a preset decides; a config that has been made holds the value. To
+    # `dataclasses.replace` that value counts as given, so another preset does not change it.
+    soft_weight: float = option(None, "factor of the soft-target loss")
+    conf_weight: float = option(None, "factor of the confidence loss")
+    l2_weight: float = option(None, "factor of the teacher-bounded regression")
+    loc_weight: float = option(None, "factor of the localisation loss")
+    temperature: float = option(None, "T, softens both distributions before they are compared")
+    neg_w: float = option(None, "weight of the background column in the soft-target loss")
+    distill: tuple[str, ...] = option(
+        None, "feature-level terms, e.g. 'cwd(tau=1, weight=3)' hint; by itself: none"
+    )
     pos_w: float = option(1.0, "weight of the class columns in the soft-target loss")
     reg_m: float = option(0.0, "margin of the teacher bound, in squared encoded units")
     match_priors: bool = option(False, "let student and teacher have different prior sets")
     preflight: bool = option(True, "look at teacher and loss terms before the first step")
-    distill: tuple[str, ...] = option((), "feature-level terms, e.g. 'cwd(tau=1, weight=3)' hint")
-
-    usual_backbone: ClassVar[str] = "mobilenetv2"
-    presets: ClassVar[dict[str, dict[str, float]]] = {
-        "tutorial": {
-            "soft_weight": 0.3,
-            "conf_weight": 0.7,
-            "l2_weight": 0.5,
-            "loc_weight": 1.0,
-            "temperature": 1.0,
-        },
-        # Chen et al., NIPS 2017, sec. 4: mu = 0.5 shares the classification loss, nu = 0.5.
-        "paper": {
-            "soft_weight": 0.5,
-            "conf_weight": 0.5,
-            "l2_weight": 0.5,
-            "loc_weight": 1.0,
-            "temperature": 1.0,
-        },
-        # docs/evidence.md: what gained on both data sets; the bounded L2 drowns the other terms.
-        "soft": {
-            "soft_weight": 3.0,
-            "conf_weight": 0.7,
-            "l2_weight": 0.0,
-            "loc_weight": 1.0,
-            "temperature": 2.0,
-        },
-    }
 
     def __post_init__(self) -> None:
-        """Refuses values that no run can work with."""
+        """Lets the preset decide what is not given; refuses values that no run can work with."""
+        if self.preset not in self.presets:
+            raise ValueError(f"--preset must be one of {', '.join(self.presets)}: {self.preset!r}")
+        for name, value in self.presets[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         super().__post_init__()
         if self.profile and not self.teacher:
             raise ValueError("--profile needs --teacher: a profiled stage 1 trains no teacher")
@@ -187,11 +234,15 @@ class DistillConfig(TrainConfig):
 class MapConfig(DataConfig):
     """Evaluation on a split, of a checkpoint or of any detector's VOC result files."""
 
-    classes: str = option("", "class list; default: the one in the checkpoint")
     weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth")
     detections: str = option("", "instead: a folder of files comp4_det_test_CLASS.txt")
     split: tuple[str, ...] = option(("VOC2007/test",), "splits to evaluate, as YEAR/SPLIT")
     batch_size: int = option(32, "images a forward pass, in each process")
+    amp: str = option(
+        "auto",
+        "arithmetic; auto is what training measured the mAP in, off where that is not known",
+        ARITHMETICS,
+    )
     cache: str = option("none", "where decoded images live", ("auto", "device", "ram", "none"))
     json: str = option("", "write the result to this file")
     plots: str = option("", "write precision-recall plots into this folder")
@@ -202,6 +253,8 @@ class MapConfig(DataConfig):
         super().__post_init__()
         if bool(self.weights) == bool(self.detections):
             raise ValueError("give either --weights, such as logs/RUN/best.pth, or --detections")
+        if not self.split:
+            raise ValueError("--split names no split; give at least one, as YEAR/SPLIT")
         if self.detections and not self.classes:
             raise ValueError("--detections needs --classes: result files do not name their order")
 
@@ -217,6 +270,11 @@ class PredictConfig:
     score: float = option(0.5, "show detections with at least this score")
     batch_size: int = option(8, "images a forward pass")
     device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
+    amp: str = option(
+        "auto",
+        "arithmetic; auto is what training measured the mAP in, off where that is not known",
+        ARITHMETICS,
+    )
     frames: int = option(0, "stop a video after this many frames; 0: at its end")
     skip_bad: bool = option(False, "leave out unreadable images, and list them")
 
@@ -225,7 +283,9 @@ class PredictConfig:
         if not self.weights or not self.source:
             raise ValueError("--weights and --source are needed; see --help")
         at_least(self, 1, "batch_size")
-        at_least(self, 0, "frames", "score")
+        at_least(self, 0, "frames")
+        if not 0 <= self.score <= 1:
+            raise ValueError(f"--score must be in 0 .. 1, not {self.score}")
 
 
 def flag(name: str) -> str:

@@ -9,6 +9,7 @@ with the milliseconds of a step.
 import json
 import sys
 import time
+from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from typing import Any
 
@@ -23,13 +24,11 @@ def main() -> None:
 
 
 def module(*names: str) -> Any:
-    """The first of these modules that the tree has."""
-    for name in names[:-1]:
-        try:
+    """The first of these modules that the tree has; None where it has none."""
+    for name in names:
+        with suppress(ModuleNotFoundError):
             return import_module(name)
-        except ModuleNotFoundError:
-            continue
-    return import_module(names[-1])
+    return None
 
 
 def training(
@@ -61,7 +60,10 @@ def training(
     trainer = module("utils.engine.trainer", "utils.trainer").Trainer(
         task, store, config, precision
     )
-    print(str(precision.dtype or torch.float32).removeprefix("torch."), flush=True)
+    if found := module("utils.engine.rehearsal"):  # what `--amp auto` is decided by
+        with redirect_stdout(sys.stderr):
+            found.choose_arithmetic(trainer)
+    print(str(trainer.precision.dtype or torch.float32).removeprefix("torch."), flush=True)
 
     def epoch() -> float:
         started = time.perf_counter()

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nets.distillers.base import Distiller
-from nets.outputs import Matches, Outputs
+from nets.outputs import Lesson, Outputs
 
 
 class AttentionTransfer(Distiller):
@@ -16,9 +16,9 @@ class AttentionTransfer(Distiller):
     Source: Zagoruyko and Komodakis, "Paying More Attention to Attention", ICLR 2017, eq. 2.
     """
 
-    def forward(self, student: Outputs, teacher: Outputs, matches: Matches) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, lesson: Lesson) -> Tensor:
         """See `Distiller.forward`."""
-        del matches
+        del lesson
         distances = [
             (attention(s) - attention(t.detach())).square().sum(-1).mean()
             for s, t in zip(student.features, teacher.features, strict=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from nets.outputs import Matches, Outputs
+from nets.outputs import Lesson, Outputs
 
 
 class Distiller(nn.Module):
@@ -21,6 +21,7 @@ class Distiller(nn.Module):
 
     def __init__(
         self,
+        *,
         student_channels: Sequence[int],
         teacher_channels: Sequence[int],
         weight: float = 1.0,
@@ -31,7 +32,7 @@ class Distiller(nn.Module):
         assert len(student_channels) == len(teacher_channels)
         self.weight = weight
 
-    def forward(self, student: Outputs, teacher: Outputs, matches: Matches) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, lesson: Lesson) -> Tensor:
         """An unweighted scalar; its gradient reaches the student and the adapters alone."""
         raise NotImplementedError
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nets.distillers.base import Distiller, adapters
-from nets.outputs import Matches, Outputs
+from nets.outputs import Lesson, Outputs
 
 
 class ChannelWise(Distiller):
@@ -26,20 +26,23 @@ class ChannelWise(Distiller):
 
     def __init__(
         self,
+        *,
         student_channels: Sequence[int],
         teacher_channels: Sequence[int],
         weight: float = 1.0,
         tau: float = 1.0,
     ) -> None:
-        super().__init__(student_channels, teacher_channels, weight)
+        super().__init__(
+            student_channels=student_channels, teacher_channels=teacher_channels, weight=weight
+        )
         if not isinstance(tau, int | float) or not 0 < tau < math.inf:
             raise ValueError(f"cwd: tau must be a number above 0, not {tau!r}")
         self.tau = tau
         self.adapters = adapters(student_channels, teacher_channels)
 
-    def forward(self, student: Outputs, teacher: Outputs, matches: Matches) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, lesson: Lesson) -> Tensor:
         """See `Distiller.forward`."""
-        del matches
+        del lesson
         divergences = []
         for adapter, s, t in zip(self.adapters, student.features, teacher.features, strict=True):
             if t[0, 0].numel() == 1:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nets.distillers.base import Distiller, adapters
-from nets.outputs import Matches, Outputs
+from nets.outputs import Lesson, Outputs
 
 
 class Hint(Distiller):
@@ -21,16 +21,19 @@ class Hint(Distiller):
 
     def __init__(
         self,
+        *,
         student_channels: Sequence[int],
         teacher_channels: Sequence[int],
         weight: float = 1.0,
     ) -> None:
-        super().__init__(student_channels, teacher_channels, weight)
+        super().__init__(
+            student_channels=student_channels, teacher_channels=teacher_channels, weight=weight
+        )
         self.adapters = adapters(student_channels, teacher_channels)
 
-    def forward(self, student: Outputs, teacher: Outputs, matches: Matches) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, lesson: Lesson) -> Tensor:
         """See `Distiller.forward`."""
-        del matches
+        del lesson
         distances = []
         for adapter, s, t in zip(self.adapters, student.features, teacher.features, strict=True):
             t = t.detach().float()

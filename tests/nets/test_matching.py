@@ -45,22 +45,27 @@ def slow_match(
         width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
         height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
         union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
-        return width * height / union
+        return width * height / union if union else 0.0
 
     corners = [[x - w / 2, y - h / 2, x + w / 2, y + h / 2] for x, y, w, h in priors]
-    real = [j for j, label in enumerate(labels) if label > 0]
-    table = {j: [overlap(boxes[j], corner) for corner in corners] for j in real}
-    owner: list[int | None] = [None] * len(priors)
-    for i in range(len(priors)):
-        best = max(real, key=lambda j: table[j][i], default=None)  # the first of several
-        if best is not None and table[best][i] >= threshold:
-            owner[i] = best
-    for j in real:
-        owner[table[j].index(max(table[j]))] = j
+    table = [[overlap(box, corner) for corner in corners] for box in boxes]
+
+    def assign(some: list[int]) -> list[int | None]:
+        owner: list[int | None] = [None] * len(priors)
+        for i in range(len(priors)):
+            best = max(some, key=lambda j: table[j][i], default=None)  # the first of several
+            if best is not None and table[best][i] >= threshold:
+                owner[i] = best
+        for j in some:
+            owner[table[j].index(max(table[j]))] = j
+        return owner
+
+    owner = assign([j for j, label in enumerate(labels) if label > 0])
+    ignored = assign([j for j, label in enumerate(labels) if label < 0])
     out_labels, out_offsets = [], []
-    for (px, py, pw, ph), j in zip(priors, owner, strict=True):
+    for (px, py, pw, ph), j, k in zip(priors, owner, ignored, strict=True):
         if j is None:
-            out_labels.append(0)
+            out_labels.append(0 if k is None else -1)
             out_offsets.append([0.0] * 4)
             continue
         x1, y1, x2, y2 = boxes[j]
@@ -135,6 +140,31 @@ class TestHandWorked:
         assert match(scene, priors).labels.tolist() == [[2, 1]]
 
 
+class TestIgnored:
+    """Objects with label -1; priors of width 0.2 at 0.1-0.3, 0.3-0.5, 0.5-0.7 and 0.7-0.9."""
+
+    def test_what_it_would_have_had_is_ignored(self):
+        # Over the second prior exactly; the first and third do not touch it.
+        scene = targets([(1, [0.7, 0.4, 0.9, 0.6]), (-1, [0.3, 0.4, 0.5, 0.6])])
+        labels, offsets, _ = match(scene, ROW)
+        assert labels.tolist() == [[0, -1, 0, 1]]
+        assert not offsets[0, 1].any()
+
+    def test_its_best_prior_is_ignored_below_the_threshold(self):
+        # 0.1 wide in the first prior: IoU 0.02 / 0.04 = 0.5 by width, half the height: 0.25.
+        scene = targets([(-1, [0.1, 0.4, 0.2, 0.5])])
+        assert match(scene, ROW).labels.tolist() == [[-1, 0, 0, 0]]
+
+    def test_a_prior_that_another_object_has_is_not(self):
+        # The second prior is both objects' best, and the third overlaps none by 0.5.
+        scene = targets([(-1, [0.3, 0.4, 0.5, 0.6]), (2, [0.32, 0.4, 0.52, 0.6])])
+        assert match(scene, ROW).labels.tolist() == [[0, 2, 0, 0]]
+
+    def test_degenerate_ones_ignore_nothing(self):
+        scene = targets([(-1, [0.3, 0.4, 0.3, 0.6]), (-1, [0.5, 0.4, float("nan"), 0.6])])
+        assert match(scene, ROW).labels.tolist() == [[0] * 4]
+
+
 class TestLaws:
     @pytest.mark.parametrize("seed", range(3))
     def test_equals_slow_loops(self, seed):
@@ -147,6 +177,27 @@ class TestLaws:
             assert matches.labels[i].tolist() == labels
             expected = torch.tensor(offsets, dtype=torch.float64)
             torch.testing.assert_close(matches.offsets[i], expected, atol=1e-9, rtol=0)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_ignored_objects_equal_slow_loops(self, seed):
+        scene, priors = random_scene(3, 6, seed, at_least=4), prior_boxes().double()[5000:8732:7]
+        scene.labels[:, 1:3] = -1
+        matches = match(scene, priors)
+        for i in range(3):
+            labels, _ = slow_match(
+                scene.boxes[i].tolist(), scene.labels[i].tolist(), priors.tolist(), 0.5
+            )
+            assert matches.labels[i].tolist() == labels
+
+    def test_the_object_of_a_prior_is_told(self):
+        scene, priors = random_scene(3, 5, seed=15), prior_boxes().double()
+        labels, offsets, objects = match(scene, priors)
+        image, prior = (labels > 0).nonzero(as_tuple=True)
+        assert len(image) > 20
+        whose = objects[image, prior]
+        assert torch.equal(scene.labels[image, whose], labels[image, prior])
+        found = decode(offsets[image, prior], priors[prior])
+        torch.testing.assert_close(found, scene.boxes[image, whose])
 
     def test_batched_equals_single(self):
         scene, priors = random_scene(6, 4, seed=10), prior_boxes().double()
@@ -182,13 +233,13 @@ class TestLaws:
 
     def test_offsets_decode_to_the_object(self):
         scene, priors = random_scene(2, 1, seed=13, at_least=1), prior_boxes().double()
-        labels, offsets = match(scene, priors)
+        labels, offsets, _ = match(scene, priors)
         for i in range(2):
             decoded = decode(offsets, priors)[i, labels[i] > 0]
             torch.testing.assert_close(decoded, scene.boxes[i].expand_as(decoded))
 
     def test_background_has_zero_offsets(self):
-        labels, offsets = match(random_scene(4, 4, seed=14), prior_boxes().double())
+        labels, offsets, _ = match(random_scene(4, 4, seed=14), prior_boxes().double())
         assert offsets[labels == 0].abs().max() < 1e-9
 
 
@@ -196,7 +247,7 @@ class TestEdges:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_a_batch_without_objects(self, dtype):
         nothing = Targets(torch.zeros(2, 0, 4, dtype=dtype), torch.zeros(2, 0, dtype=torch.long))
-        labels, offsets = match(nothing, prior_boxes())
+        labels, offsets, _ = match(nothing, prior_boxes())
         assert labels.shape == (2, 8732)
         assert labels.dtype == torch.long
         assert offsets.shape == (2, 8732, 4)
@@ -204,7 +255,7 @@ class TestEdges:
         assert not offsets.any()
 
     def test_an_image_without_objects(self):
-        labels, _ = match(targets([], [(1, [0.1, 0.4, 0.3, 0.6])]), ROW)
+        labels, _, _ = match(targets([], [(1, [0.1, 0.4, 0.3, 0.6])]), ROW)
         assert labels.tolist() == [[0] * 4, [1, 0, 0, 0]]
 
     @pytest.mark.parametrize(
@@ -224,12 +275,12 @@ class TestEdges:
     def test_degenerate_boxes_claim_nothing(self, box):
         good = (2, [0.5, 0.4, 0.7, 0.6])
         for scene in ([(1, box)], [(1, box), good], [good, (1, box)]):
-            labels, offsets = match(targets(scene), ROW)
+            labels, offsets, _ = match(targets(scene), ROW)
             assert labels.tolist() == [[0, 0, 2 if len(scene) == 2 else 0, 0]]
             assert offsets.isfinite().all()
 
     def test_an_object_larger_than_the_image(self):
-        labels, offsets = match(targets([(1, [-0.5, -0.5, 1.5, 1.5])]), prior_boxes().double())
+        labels, offsets, _ = match(targets([(1, [-0.5, -0.5, 1.5, 1.5])]), prior_boxes().double())
         assert (labels > 0).sum() >= 1
         assert offsets.isfinite().all()
 

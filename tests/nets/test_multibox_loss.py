@@ -14,14 +14,17 @@ from nets import multibox_loss
 from nets.matching import match
 from nets.multibox_loss import (
     MultiBoxLoss,
-    log_probabilities,
     mark_largest,
-    masked_sum,
     mine_hard_negatives,
 )
 from nets.outputs import Matches, Outputs, Targets
 from nets.priors import prior_boxes
 from utils.boxes import cxcywh_to_xyxy
+
+
+def matched(labels: torch.Tensor, offsets: torch.Tensor) -> Matches:
+    """Matches of losses that do not ask which object a prior has."""
+    return Matches(labels, offsets, torch.zeros_like(labels))
 
 
 def outputs(logits: torch.Tensor, offsets: torch.Tensor) -> Outputs:
@@ -39,7 +42,7 @@ def random_batch(
 
     labels = torch.randint(1, classes + 1, (images, priors), generator=generator)
     labels[torch.rand(images, priors, generator=generator) >= positives] = 0
-    matches = Matches(labels, normal(images, priors, 4))
+    matches = matched(labels, normal(images, priors, 4))
     return outputs(3 * normal(images, priors, classes + 1), 2 * normal(images, priors, 4)), matches
 
 
@@ -85,20 +88,18 @@ class TestMining:
         z = torch.tensor([9.0, -2, 5, 1, 3, 0])
         logits = torch.stack((torch.zeros(6), z), dim=-1)[None]
         labels = torch.tensor([[1, 0, 0, 0, 0, 0]])
-        assert mine_hard_negatives(log_probabilities(logits), labels).tolist() == [
+        assert mine_hard_negatives(logits, labels).tolist() == [
             [False, False, True, True, True, False]
         ]
         # Ratio 1.5: int(1.5) = 1.
-        assert mine_hard_negatives(log_probabilities(logits), labels, 1.5).nonzero()[
-            :, 1
-        ].tolist() == [2]
-        assert not mine_hard_negatives(log_probabilities(logits), labels, 0).any()
+        assert mine_hard_negatives(logits, labels, 1.5).nonzero()[:, 1].tolist() == [2]
+        assert not mine_hard_negatives(logits, labels, 0).any()
 
     def test_the_background_loss_decides_not_the_background_logit(self):
         # Prior 0: logit -5 against -9: log(1 + e^-4) = 0.018. Prior 1: 5 against 6: log(1 + e) =
         # 1.31, the harder one. Prior 2 is the positive; ratio 1.
         logits = torch.tensor([[[-5.0, -9], [5, 6], [0, 0]]])
-        mined = mine_hard_negatives(log_probabilities(logits), torch.tensor([[0, 0, 1]]), 1)
+        mined = mine_hard_negatives(logits, torch.tensor([[0, 0, 1]]), 1)
         assert mined.tolist() == [[False, True, False]]
 
     def test_images_are_mined_apart(self):
@@ -107,33 +108,36 @@ class TestMining:
         logits[0, :, 1], logits[1, :, 1] = -20, 20
         labels = torch.zeros(2, 10, dtype=torch.long)
         labels[:, 0] = 1
-        assert mine_hard_negatives(log_probabilities(logits), labels).sum(1).tolist() == [3, 3]
+        assert mine_hard_negatives(logits, labels).sum(1).tolist() == [3, 3]
 
     def test_an_image_without_positives(self):
         logits, labels = torch.randn(2, 30, 3), torch.zeros(2, 30, dtype=torch.long)
         labels[0, :2] = 1
-        mined = mine_hard_negatives(log_probabilities(logits), labels, negatives_for_hard=5)
+        mined = mine_hard_negatives(logits, labels, negatives_for_hard=5)
         assert mined.sum(1).tolist() == [6, 5]
-        assert mine_hard_negatives(log_probabilities(logits), labels, negatives_for_hard=0).sum(
-            1
-        ).tolist() == [6, 0]
+        assert mine_hard_negatives(logits, labels, negatives_for_hard=0).sum(1).tolist() == [6, 0]
 
     def test_never_more_than_there_are(self):
         labels = torch.tensor([[1, 2, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
-        mined = mine_hard_negatives(log_probabilities(torch.zeros(3, 4, 3)), labels)
+        mined = mine_hard_negatives(torch.zeros(3, 4, 3), labels)
         assert torch.equal(mined, (labels == 0) & (labels.sum(1, keepdim=True) < 4 + 8))
         assert mined.sum(1).tolist() == [1, 4, 0]
 
+    def test_ignored_priors_are_never_mined(self):
+        # As in the first test, but the hardest (prior 2) is ignored: prior 5 takes its place.
+        z = torch.tensor([9.0, -2, 5, 1, 3, 0])
+        logits = torch.stack((torch.zeros(6), z), dim=-1)[None]
+        labels = torch.tensor([[1, 0, -1, 0, 0, 0]])
+        assert mine_hard_negatives(logits, labels).nonzero()[:, 1].tolist() == [3, 4, 5]
+
     def test_of_equally_hard_priors_the_first_are_taken(self):
         labels = torch.tensor([[0, 0, 1, 0, 0, 0]])
-        mined = mine_hard_negatives(log_probabilities(torch.zeros(1, 6, 2)), labels)
+        mined = mine_hard_negatives(torch.zeros(1, 6, 2), labels)
         assert mined.nonzero()[:, 1].tolist() == [0, 1, 3]
 
     def test_no_gradient(self):
         logits = torch.zeros(1, 6, 2, requires_grad=True)
-        assert not mine_hard_negatives(
-            log_probabilities(logits), torch.ones(1, 6, dtype=torch.long)
-        ).requires_grad
+        assert not mine_hard_negatives(logits, torch.ones(1, 6, dtype=torch.long)).requires_grad
 
 
 class TestHandWorked:
@@ -142,7 +146,7 @@ class TestHandWorked:
     OFFSETS = ((0.5, 3.0, 0.0, -1.0), (9.0,) * 4, (9.0,) * 4, (9.0,) * 4)
 
     def matches(self, label: int) -> Matches:
-        return Matches(torch.tensor([[label, 0, 0, 0]]), torch.zeros(1, 4, 4))
+        return matched(torch.tensor([[label, 0, 0, 0]]), torch.zeros(1, 4, 4))
 
     def outputs(self) -> Outputs:
         return outputs(torch.tensor([self.LOGITS]), torch.tensor([self.OFFSETS]))
@@ -164,7 +168,7 @@ class TestHandWorked:
     def test_two_images_share_one_divisor(self):
         # Image 0 as above with one positive, image 1 without any, 2 mined: N is 1, not 2 and not 3.
         both = outputs(*(torch.cat((x, x)) for x in self.outputs()[1:]))
-        matches = Matches(torch.tensor([[2, 0, 0, 0], [0, 0, 0, 0]]), torch.zeros(2, 4, 4))
+        matches = matched(torch.tensor([[2, 0, 0, 0], [0, 0, 0, 0]]), torch.zeros(2, 4, 4))
         terms = MultiBoxLoss(1, negatives_for_hard=2)(both, matches)
         expected = math.log(2) + math.log(3) + math.log(4) + math.log(3)
         assert terms["conf"].item() == pytest.approx(expected)
@@ -222,10 +226,20 @@ class TestLaws:
         out.logits.requires_grad_()
         out.offsets.requires_grad_()
         criterion = MultiBoxLoss()
-        positive, negative, _ = criterion.select(log_probabilities(out.logits), matches)
+        selection = criterion.select(out, matches)
         sum(criterion(out, matches).values()).backward()
-        assert torch.equal(out.logits.grad.abs().sum(-1) > 0, positive | negative)
-        assert torch.equal(out.offsets.grad.abs().sum(-1) > 0, positive)
+        assert torch.equal(out.logits.grad.abs().sum(-1) > 0, selection.chosen.mask)
+        assert torch.equal(out.offsets.grad.abs().sum(-1) > 0, selection.positive.mask)
+
+    def test_ignored_priors_change_nothing(self):
+        out, matches = random_batch(seed=6)
+        ignored = torch.arange(40) % 5 == 0
+        labels = matches.labels.masked_fill(ignored, -1)
+        kept = outputs(out.logits[:, ~ignored], out.offsets[:, ~ignored])
+        expected = MultiBoxLoss()(kept, matched(labels[:, ~ignored], matches.offsets[:, ~ignored]))
+        found = MultiBoxLoss()(out, matches._replace(labels=labels))
+        for name, value in found.items():
+            torch.testing.assert_close(value, expected[name])
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision_is_summed_in_float32(self, dtype):
@@ -321,10 +335,6 @@ class TestEdges:
         assert conf.isfinite()
         assert out.logits.grad.isfinite().all()
 
-    def test_masked_sum_ignores_nan(self):
-        values = torch.tensor([1.0, torch.nan, 2.0])
-        assert masked_sum(values, torch.tensor([True, False, True])).item() == 3
-
     @pytest.mark.parametrize("arguments", [{"neg_pos_ratio": -1}, {"negatives_for_hard": -1}])
     def test_negative_counts_are_refused(self, arguments):
         with pytest.raises(ValueError, match="must not be negative"):
@@ -350,8 +360,7 @@ class TestProcesses:
             lambda counts: (counts + counts.new_tensor([1, 0])) / 2,
         )
         criterion = MultiBoxLoss(negatives_for_hard=4)
-        _, _, divisor = criterion.select(log_probabilities(out.logits), matches)
-        assert divisor.item() == 0.5
+        assert criterion.select(out, matches).divisor.item() == 0.5
 
     def test_one_process_is_its_own_mean(self, tmp_path):
         batch = random_batch(seed=10)
@@ -379,7 +388,7 @@ class TestLargest:
         expected = torch.zeros_like(values, dtype=torch.bool)
         for row, (k, ranked) in enumerate(zip(count[:, 0].tolist(), order, strict=True)):
             expected[row, ranked[:k]] = True
-        assert torch.equal(mark_largest(values, count), expected & (values >= 0))
+        assert torch.equal(mark_largest(values, count), expected)
 
     def test_none_is_marked_when_none_is_wanted(self):
         assert not mark_largest(torch.rand(2, 9), torch.zeros(2, 1, dtype=torch.long)).any()

@@ -9,7 +9,13 @@ from torch.nn import functional as F
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Matches, Outputs
-from tests.nets.test_multibox_loss import log_softmax, outputs, random_batch, slow_selection
+from tests.nets.test_multibox_loss import (
+    log_softmax,
+    matched,
+    outputs,
+    random_batch,
+    slow_selection,
+)
 
 TERMS = ("soft", "l2", "conf", "loc")
 
@@ -66,7 +72,7 @@ class TestSoftTargets:
             outputs(torch.tensor([[logits]]), torch.zeros(1, 1, 4))
             for logits in (self.STUDENT, self.TEACHER)
         )
-        matches = Matches(torch.tensor([[1]]), torch.zeros(1, 1, 4))
+        matches = matched(torch.tensor([[1]]), torch.zeros(1, 1, 4))
         return MultiBoxLoss_KD(**options)(student, teacher, matches)["soft"].item()
 
     # Background column: 1/2 log((1/2) / (1/3)) = 0.2027; class columns, each:
@@ -118,7 +124,7 @@ class TestBoundedRegression:
             for x in (student, teacher)
         )
         count = len(student)
-        matches = Matches(torch.ones(1, count, dtype=torch.long), torch.zeros(1, count, 4))
+        matches = matched(torch.ones(1, count, dtype=torch.long), torch.zeros(1, count, 4))
         return MultiBoxLoss_KD(reg_m=reg_m)(out_s, out_t, matches)["l2"].item()
 
     def test_each_box_has_its_own_bound(self):
@@ -142,7 +148,7 @@ class TestBoundedRegression:
         # 1 + 4 + 9 + 16 = 30 > 0
         out = outputs(torch.zeros(1, 1, 2), torch.tensor([[[1.0, 2, 3, 4]]]))
         perfect = outputs(torch.zeros(1, 1, 2), torch.zeros(1, 1, 4))
-        matches = Matches(torch.ones(1, 1, dtype=torch.long), torch.zeros(1, 1, 4))
+        matches = matched(torch.ones(1, 1, dtype=torch.long), torch.zeros(1, 1, 4))
         assert MultiBoxLoss_KD()(out, perfect, matches)["l2"].item() == 30
 
 
@@ -239,7 +245,9 @@ class TestWatch:
                     counts["agreement_on_positives"][0] += same
                     counts["bound_active"][1] += 1
                     counts["agreement_on_positives"][1] += 1
-        watched = MultiBoxLoss_KD().watch(student, teacher, matches)
+        criterion = MultiBoxLoss_KD()
+        selection = criterion.select(student, matches)
+        watched = criterion.watch(student, teacher, matches, selection)
         assert set(watched) == set(counts)
         for name, (part, whole) in counts.items():
             assert 0 < part < whole
@@ -247,7 +255,9 @@ class TestWatch:
 
     def test_without_positives(self):
         student, teacher, matches = random_pair(positives=0)
-        watched = MultiBoxLoss_KD().watch(student, teacher, matches)
+        criterion = MultiBoxLoss_KD()
+        selection = criterion.select(student, matches)
+        watched = criterion.watch(student, teacher, matches, selection)
         assert watched["bound_active"] == watched["agreement_on_positives"] == 0
 
 
@@ -266,7 +276,7 @@ class TestEdges:
         # p_t = (0, 1), p_s = (1, 0): log p_t(1) - log p_s(1) = 0 - (0 - 1000) = 1000.
         student = outputs(torch.tensor([[[1000.0, 0]]], requires_grad=True), torch.zeros(1, 1, 4))
         teacher = outputs(torch.tensor([[[0.0, 1000]]]), torch.zeros(1, 1, 4))
-        matches = Matches(torch.tensor([[1]]), torch.zeros(1, 1, 4))
+        matches = matched(torch.tensor([[1]]), torch.zeros(1, 1, 4))
         soft = MultiBoxLoss_KD()(student, teacher, matches)["soft"]
         assert soft.item() == 1000
         soft.backward()

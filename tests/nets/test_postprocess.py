@@ -139,6 +139,20 @@ class TestLaws:
                 ours.boxes[i, :count] * 300, expected["boxes"], atol=1e-3, rtol=1e-4
             )
 
+    @pytest.mark.parametrize("per_image", [1, 20, 200])
+    def test_looking_at_the_best_candidates_first_changes_nothing(self, monkeypatch, per_image):
+        out = random_outputs(3)
+        out.logits[1, ..., 0] += 5  # fewer candidates than the others
+        out.offsets[2, ...] *= 0.01
+        out.logits[2, 1000:1600, 7] += 9  # many of one class in one place: most are suppressed
+        results = []
+        for first in (1, 2, 10**6):
+            monkeypatch.setattr("nets.postprocess.FIRST", first)
+            results.append(postprocess(out, prior_boxes(), per_image=per_image))
+        for a, b, c in zip(*results, strict=True):
+            assert torch.equal(a, c)
+            assert torch.equal(b, c)
+
     def test_batched_equals_single(self):
         out, priors = random_outputs(4, classes=3, seed=1), prior_boxes()
         together = postprocess(out, priors)

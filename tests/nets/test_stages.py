@@ -1,5 +1,7 @@
 """How settings become tasks; the stages in earnest run in test_cli."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -20,11 +22,12 @@ def captured(monkeypatch, tmp_path):
     """Calls of `fit`, which does nothing here."""
     calls = []
 
-    def fit(task, config, class_names, description, _device, _look=None):
+    def fit(task, config, class_names, description, *_):
         calls.append((task, config, class_names, description))
         return tmp_path / config.logs / config.name / "best.pth"
 
     monkeypatch.setattr(stages, "fit", fit)
+    monkeypatch.setattr("nets.inputs.check_splits", lambda *_: None)  # there is no data
     return calls
 
 
@@ -47,6 +50,7 @@ def settings(tmp_path, classes) -> dict[str, object]:
 
 
 def save_teacher(path, names=("cat", "dog")) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
     model = SSD300("resnet18(width=0.25)", len(names))
     save_checkpoint(path, {**describe_network(model, names), "model": model.state_dict()})
     return str(path)
@@ -73,6 +77,25 @@ class TestDetector:
         first, again, other = (call[0].model.conf[0].weight for call in captured)
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
+
+    @pytest.mark.parametrize(
+        ("val", "every", "warned"),
+        [
+            (("VOC2007/test",), 1, True),
+            (("VOC2007/val", "VOC2012/test"), 1, True),
+            (("VOC2007/test",), 0, False),  # one validation chooses nothing
+            (("VOC2007/val", "test/train"), 1, False),
+            ((), 1, False),
+        ],
+    )
+    def test_a_choice_on_test_images_is_said(self, captured, settings, capsys, val, every, warned):
+        stages.train_detector(TrainConfig(**settings, val=val, val_every=every))
+        lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning: ")]
+        assert len(lines) == warned
+        if warned:
+            tests = " ".join(split for split in val if split.endswith("/test"))
+            assert f"by its mAP on {tests}, which makes that mAP optimistic" in lines[0]
+        assert len(captured) == 1
 
 
 class TestStudent:
@@ -101,7 +124,7 @@ class TestStudent:
         criterion = task.criterion
         assert isinstance(criterion, MultiBoxLoss_KD)
         assert (criterion.temperature, criterion.neg_w, criterion.pos_w) == (2, 1.25, 0.75)
-        assert (criterion.reg_m, criterion.negatives_for_hard) == (0.5, 7)
+        assert (criterion.reg_m, criterion.objects.negatives_for_hard) == (0.5, 7)
         assert (task.model.spec, task.teacher.spec) == (TINY, "resnet18(width=0.25)")
         assert description["backbone"] == TINY
 
@@ -111,6 +134,15 @@ class TestStudent:
         stages.train_student(DistillConfig(**settings, seed=5, teacher=teacher, distill=("hint",)))
         alone, distilled = (call[0].model.state_dict() for call in captured)
         assert all(torch.equal(distilled[key], value) for key, value in alone.items())
+
+    def test_the_teachers_classes_count_unless_others_are_given(self, captured, settings, tmp_path):
+        names = ("elk", "owl", "ox")
+        teacher = save_teacher(tmp_path / "teacher.pth", names)
+        start = save_teacher(tmp_path / "start.pth", ("cat", "dog"))
+        options = {**settings, "classes": "", "backbone": "", "weights": start}
+        stages.train_student(DistillConfig(**options, teacher=teacher))
+        ((task, _, found, _),) = captured
+        assert (found, task.model.classes) == (names, 3)
 
     def test_other_classes_are_refused(self, captured, settings, tmp_path):
         teacher = save_teacher(tmp_path / "teacher.pth", names=("cat", "cow"))
@@ -126,8 +158,7 @@ class TestStudent:
 
         def train_detector(teacher_config):
             seen.append(teacher_config)
-            path = f"{settings['classes']}.pth"
-            return save_teacher(path)
+            return save_teacher(Path(settings["logs"]) / "teacher.pth")
 
         monkeypatch.setattr(stages, "train_detector", train_detector)
         stages.train_student(config)
@@ -136,6 +167,70 @@ class TestStudent:
         # The student's weights of terms are not the teacher's.
         assert (teacher.conf_weight, teacher.loc_weight, teacher.resume) == (1.0, 1.0, False)
         assert len(captured) == 1
+
+    @pytest.mark.parametrize("teacher", [True, False])
+    def test_the_teacher_has_its_own_switch_for_imagenet_weights(
+        self, settings, monkeypatch, teacher
+    ):
+        seen = []
+        monkeypatch.setattr(stages, "train_detector", seen.append)
+        monkeypatch.setattr(stages, "build_network", lambda *_: SSD300(TINY, 2))
+        for student in (True, False):
+            options = {**settings, "pretrained": student, "teacher_backbone": TINY}
+            if not teacher:  # else: the default
+                options["teacher_pretrained"] = False
+            stages.train_teacher(DistillConfig(**options), ("cat", "dog"))
+        assert [config.pretrained for config in seen] == [teacher, teacher]
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"teacher_backbone": "vgg99"}, "unknown backbone 'vgg99'"),
+            ({"backbone": "vgg99"}, "unknown backbone 'vgg99'"),
+            ({"distill": ("magic",)}, "unknown distiller 'magic'"),
+            ({"batch_size": 1}, "--batch-size 1 cannot train batch norm"),
+            ({"classes": "none.txt"}, "--classes none.txt: no such class list"),
+            ({"weights": "none.pth"}, "--weights none.pth: no such checkpoint"),
+        ],
+    )
+    def test_what_is_wrong_with_stage_two_shows_before_stage_one(
+        self, captured, settings, changes, message
+    ):
+        options = {**settings, "teacher_backbone": TINY, "teacher_pretrained": False, **changes}
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            stages.train_student(DistillConfig(**options))
+        assert not captured
+
+    def test_a_start_on_other_priors_than_its_teachers_shows_before_stage_one(
+        self, captured, settings, tmp_path
+    ):
+        model = SSD300(TINY, 2, layout="torchvision")
+        content = {**describe_network(model, ["cat", "dog"]), "model": model.state_dict()}
+        save_checkpoint(tmp_path / "start.pth", content)
+        settings |= {"backbone": "", "weights": str(tmp_path / "start.pth")}
+        settings |= {"teacher_backbone": TINY, "teacher_pretrained": False}
+        with pytest.raises(ValueError, match="the teacher's prior layout is 'paper'"):
+            stages.train_student(DistillConfig(**settings))
+        assert not captured
+
+    def test_the_folder_of_stage_one_is_looked_at_before_anything_is_built(
+        self, captured, settings, monkeypatch
+    ):
+        settings |= {"teacher_backbone": TINY, "name": "s"}
+        save_teacher(Path(settings["logs"]) / "s-teacher/last.pth")
+        monkeypatch.setattr(stages, "build_network", None)
+        with pytest.raises(FileExistsError, match="s-teacher holds a run already; pass --resume"):
+            stages.train_student(DistillConfig(**settings))
+        assert not captured
+
+    def test_the_classes_of_a_start_are_those_of_both_stages(self, captured, settings, tmp_path):
+        start = save_teacher(tmp_path / "start.pth", names=("elk", "owl", "ox"))
+        options = {**settings, "classes": "", "backbone": "", "weights": start}
+        options |= {"teacher_backbone": TINY, "teacher_pretrained": False}
+        save_teacher(tmp_path / "logs/student-teacher/best.pth", ("elk", "owl", "ox"))
+        stages.train_student(DistillConfig(**options))
+        assert [call[2] for call in captured] == [("elk", "owl", "ox")] * 2
+        assert captured[1][0].teacher.classes == 3
 
 
 class TestDistillers:
@@ -162,20 +257,3 @@ class TestDistillers:
         model = SSD300(TINY, 2)
         with pytest.raises(ValueError, match=message):
             stages.build_distillers(specs, model, model)
-
-
-class TestClassNames:
-    def test_equal_lists(self):
-        stages.check_class_names(("cat", "dog"), ["cat", "dog"])
-
-    @pytest.mark.parametrize(
-        ("teacher", "student", "message"),
-        [
-            (("cat", "dog"), ("dog", "cat"), "class 1 is 'cat' to the teacher and 'dog' in --cla"),
-            (("cat",), ("cat", "dog"), "knows 1 classes, --classes names 2"),
-            (("cat", "dog"), ("cat",), "knows 2 classes, --classes names 1"),
-        ],
-    )
-    def test_other_lists_are_refused(self, teacher, student, message):
-        with pytest.raises(ValueError, match=message):
-            stages.check_class_names(teacher, student)

@@ -9,6 +9,8 @@ from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Targets
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask, check_compatible
+from utils.config import TrainConfig
+from utils.engine.optim import make_optimizer
 
 TINY, OTHER = "resnet18(width=0.125)", "mobilenetv2(width=0.1)"
 KD_WEIGHTS = {"soft": 0.3, "conf": 0.7, "l2": 0.5, "loc": 1.0}
@@ -31,7 +33,9 @@ def distill_task(**distillers: float) -> DistillTask:
     torch.manual_seed(0)
     student, teacher = SSD300(TINY, 2), SSD300(OTHER, 2)
     made = {
-        name: DISTILLERS[name](student.channels, teacher.channels, weight=weight)
+        name: DISTILLERS[name](
+            student_channels=student.channels, teacher_channels=teacher.channels, weight=weight
+        )
         for name, weight in distillers.items()
     }
     weights = KD_WEIGHTS | {name: d.weight for name, d in made.items()}
@@ -105,10 +109,32 @@ class TestTeacher:
     def test_it_is_part_of_nothing_that_trains_or_is_saved(self):
         task = distill_task(hint=1.0)
         teachers = {id(p) for p in task.teacher.parameters()}
-        assert not teachers & {id(p) for p in task.parameters()}
+        assert not teachers & {id(p) for p in task.parameters() if p.requires_grad}
+        groups = make_optimizer(task, TrainConfig()).param_groups
+        assert not teachers & {id(p) for group in groups for p in group["params"]}
         assert not any("teacher" in name for name in task.state_dict())
         assert {name.partition(".")[0] for name in task.state_dict()} == {"model", "distillers"}
         assert not any(p.requires_grad for p in task.teacher.parameters())
+
+    def test_it_moves_with_its_task(self):
+        task = distill_task().to(torch.float64)
+        assert {p.dtype for p in task.teacher.parameters()} == {torch.float64}
+        images, objects = batch()
+        terms = task(images.double(), objects._replace(boxes=objects.boxes.double()))
+        assert terms["soft"].dtype is torch.float64
+
+    def test_a_state_without_it_is_whole(self):
+        task, other = distill_task(hint=1.0), distill_task(hint=1.0)
+        kept = {k: v.clone() for k, v in other.teacher.state_dict().items()}
+        other.load_state_dict(task.state_dict())
+        for key, value in other.model.state_dict().items():
+            assert torch.equal(value, task.model.state_dict()[key])
+        for key, value in other.teacher.state_dict().items():
+            assert torch.equal(value, kept[key])
+        state = task.state_dict()
+        del state["model.conf.0.bias"]
+        with pytest.raises(RuntimeError, match=r"model\.conf\.0\.bias"):
+            other.load_state_dict(state)
 
     def test_it_stays_in_evaluation_mode(self):
         task = distill_task()
@@ -124,7 +150,7 @@ class TestTeacher:
     def test_everything_of_the_task_has_gradient(self):
         task = distill_task(hint=1.0)
         task(*batch())["loss"].backward()
-        assert all(p.grad is not None for p in task.parameters())
+        assert all((p.grad is not None) is p.requires_grad for p in task.parameters())
 
     def test_a_student_under_itself_has_nothing_to_learn_from_it(self):
         student = SSD300(TINY, 2).eval()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nets.inputs import read_class_names
 from nets.priors import DEFAULT_LAYOUT, LAYOUTS, prior_boxes
 from tools.check_data.examine import examine_split
 from tools.check_data.faults import KINDS, Entry, Fault, compare_sides
@@ -28,8 +29,8 @@ from tools.check_data.statistics import (
     split_facts,
 )
 from utils.cli import parse_arguments, run
-from utils.config import TrainConfig, at_least, flag, option
-from utils.data.voc import read_classes
+from utils.config import CLASSES, TrainConfig, at_least, flag, option
+from utils.data.voc import check_splits
 from utils.files import check_file
 from utils.show.report import write_json
 
@@ -40,8 +41,12 @@ class CheckConfig:
 
     data: str = option(TrainConfig.data, "VOC devkit: the folder that holds VOC2007, VOC2012, ...")
     train: tuple[str, ...] = option(TrainConfig.train, "splits to train on, as YEAR/SPLIT")
-    val: tuple[str, ...] = option(TrainConfig.val, "splits to validate on")
-    classes: str = option(TrainConfig.classes, "class list, one name a line")
+    val: tuple[str, ...] = option(
+        TrainConfig.val, "splits to validate or to test on, which must share nothing with training"
+    )
+    classes: str = option(
+        "", f"class list, or a checkpoint that knows its classes; without: {CLASSES}"
+    )
     json: str = option("", "write everything into this file")
     html: str = option("", "write a page with the worst cases drawn into this file")
     fast: bool = option(False, "read headers of images only; truncated ones are not found")
@@ -54,6 +59,8 @@ class CheckConfig:
         """Refuses values that cannot be meant."""
         at_least(self, 1, "workers")
         at_least(self, 0, "examples", "pictures")
+        if not self.train:
+            raise ValueError("--train names no split; give at least one, as YEAR/SPLIT")
         for side in ("train", "val"):
             for split, count in Counter(getattr(self, side)).items():
                 if count > 1:
@@ -66,7 +73,9 @@ def main(arguments: Sequence[str] | None) -> None:
     for name in ("json", "html"):
         if path := getattr(config, name):
             check_file(path, flag(name), inputs=(config.classes,))
-    class_names = read_classes(config.classes)
+    for side in ("train", "val"):
+        check_splits(config.data, getattr(config, side), flag(side))
+    class_names = read_class_names(config.classes)
     splits: dict[str, list[Entry]] = {}
     faults: list[Fault] = []
     for split in dict.fromkeys(config.train + config.val):
@@ -97,10 +106,11 @@ def main(arguments: Sequence[str] | None) -> None:
 
 
 def unused_classes(sides: dict[str, list[Entry]], class_names: Sequence[str]) -> list[Fault]:
-    """Classes of the list that training or validation has no sound object of."""
+    """Classes of the list that training, or validation if any, has no sound object of."""
+    looked_at = {side: entries for side, entries in sides.items() if entries}
     return [
         Fault("unused", f"{side}: no object of class {name}", name=name)
-        for name, by_side in class_balance(sides, class_names).items()
+        for name, by_side in class_balance(looked_at, class_names).items()
         for side, count in by_side.items()
         if not count["objects"]
     ]

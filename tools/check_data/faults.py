@@ -39,7 +39,9 @@ KINDS = {
     "tiny": Kind("box below a pixel of the input", False, "cut the image into tiles"),
     "clipped": Kind("box a pixel over the border", False, "none; VOC counts pixels from 1"),
     "no-objects": Kind("image without objects", False, "none if it is meant as background"),
-    "only-difficult": Kind("image with difficult objects only", False, "none, or --use-difficult"),
+    "only-difficult": Kind(
+        "image with difficult objects only", False, "none, or --difficult train"
+    ),
     "unused": Kind("class without objects", False, "find examples, or remove it from the list"),
 }
 

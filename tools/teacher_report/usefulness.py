@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nets.multibox_loss import log_probabilities, mine_hard_negatives
+from nets.multibox_loss import background_loss, mine_hard_negatives
 from nets.outputs import Matches, Outputs
 from utils.boxes import area, decode, iou
 
@@ -55,12 +55,12 @@ class Comparison:
         for name, values in found.items():
             self._add(self.sums.setdefault(name, torch.zeros_like(self.positives)), group, values)
         # As the loss mines them: by what the student is most wrong about.
-        log_p = log_probabilities(student.logits)
-        negative = mine_hard_negatives(log_p, matches.labels)
+        negative = mine_hard_negatives(student.logits, matches.labels)
         self.hard_negatives += int(negative.sum())
         for side, outputs in zip(SIDES, (teacher, student), strict=True):
-            log_q = log_p if outputs is student else log_probabilities(outputs.logits)
-            self.losses[side] -= log_q[:, 0][negative].double().sum().item()
+            self.losses[side] += (
+                background_loss(outputs.logits[negative][None]).double().sum().item()
+            )
 
     def _add(self, sums: Tensor, group: Tensor, values: Tensor) -> None:
         sums.view(-1).index_add_(0, group, values.cpu().double())

@@ -10,10 +10,13 @@ and started several times, also on several machines (--storage), it shares the w
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nets.inputs import check_inputs
+from tools.extras import require
 from tools.jobs import split_passed
 from tools.tune import study as studies
 from tools.tune.pictures import draw
@@ -73,6 +76,7 @@ class Search:
         self.out = Path(config.out)
         self.ranges = search_ranges(config.search, config.range)
         self.training = check_training(words, self.ranges)
+        check_inputs(self.training)
         self.out.mkdir(parents=True, exist_ok=True)
         default = {name: getattr(self.training, name) for name in self.ranges}
         shared = common(self.training, self.ranges)
@@ -82,7 +86,7 @@ class Search:
         self.failures = 0
         self.started = time.monotonic()
 
-    def lock(self) -> Any:
+    def lock(self) -> AbstractContextManager[None]:
         """Held while something is done that two processes must not do at once."""
         return studies.alone(self.out / "lock.db")
 
@@ -182,18 +186,18 @@ class Search:
                 f"all trials failed ({len(messages)}), the first with: {messages[0]}; correct "
                 "that, then the same command goes on"
             )
-        shares = studies.importances(self.study, self.config.search)
         with self.lock():
-            pictures = draw(self.out, trials, self.ranges, shares)
+            pictures = draw(self.out, self.study, self.config.search)
         print(summary(trials, self.words))
-        print(f"table: {self.out / 'trials.md'}, trials.json; pictures: {', '.join(pictures)}")
+        drawn = f"; pictures: {', '.join(pictures)}" if pictures else ""
+        print(f"table: {self.out / 'trials.md'}, trials.json{drawn}")
 
 
 def main(arguments: Sequence[str] | None) -> None:
     """Settings -> trials -> table, pictures and the best command."""
     own, words = split_passed(arguments)
     config = parse_arguments(TuneConfig, own)
-    studies.require_optuna()
+    require("tune", "optuna")
     with StopSignals(f"the same command goes on with {config.out}") as signals:
         search = Search(config, words, signals)
         search.go_on()

@@ -1,4 +1,4 @@
-"""The Optuna side of tools/tune: a study that processes share and that a restart goes on with.
+"""The Optuna side of a search: a study that processes share and that a restart goes on with.
 
 A trial's number decides its seed, so settings do not depend on restarts. Settings are rounded to
 three digits: what is trained is what the table and the command say.
@@ -16,14 +16,6 @@ from tools.tune.search import Range
 
 HEARTBEAT, SILENCE = 15, 60  # seconds between signs of life; after which a worker counts as dead
 ATTEMPTS = 3  # at settings whose worker died: they may be what kills it
-
-
-def require_optuna() -> None:
-    """Raises ValueError where Optuna, an extra, is not installed."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise ValueError("this needs Optuna; install it with: pip install -e '.[tune]'") from error
 
 
 @contextmanager
@@ -53,7 +45,7 @@ def open_study(out: Path, url: str, common: Mapping[str, Any], startup: int) -> 
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # tools/tune says what happens
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # this tool says what happens
     folders = list(out.glob("trial-*"))
     local = f"sqlite:///{(out / 'study.db').resolve().as_posix()}"
     wait = {"connect_args": {"timeout": 60}} if (url or local).startswith("sqlite") else {}

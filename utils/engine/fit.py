@@ -1,6 +1,5 @@
 """A training run: from a task and its settings to the files of the network that is kept."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -14,11 +13,14 @@ from utils.config import TrainConfig
 from utils.data.store import Store, open_store
 from utils.engine.interrupts import Stopped, StopSignals
 from utils.engine.profiling import profile_steps
-from utils.engine.runs import LAST, RunFiles, goes_on, plain, resume, run_folder
+from utils.engine.rehearsal import choose_arithmetic
+from utils.engine.resume import resume
+from utils.engine.runs import LAST, RunFiles, goes_on, kept, run_folder
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
 from utils.runtime import distributed
-from utils.runtime.device import choose_precision, memory_for
+from utils.runtime.device import choose_precision, let_cudnn_try, memory_for
+from utils.runtime.provenance import PROVENANCE, provenance
 
 
 def fit(
@@ -28,11 +30,13 @@ def fit(
     description: dict[str, Any],
     device: torch.device,
     look: Callable[[Trainer, Store | None], object] | None = None,
+    teacher: str | Path = "",
 ) -> Path:
     """Trains `task` on the splits of `config`; returns the path of the run's best.pth.
 
     With `--profile` it only profiles some steps, and returns the path of the trace. A new run is
-    shown to `look` before its first step, with its validation images.
+    shown to `look` before its first step, with its validation images. `teacher` is the file that
+    the task's teacher, if it has one, was read from.
 
     Raises:
         FileExistsError: the run's folder holds another run.
@@ -48,7 +52,7 @@ def fit(
         config.train,
         class_names,
         device,
-        use_difficult=config.use_difficult,
+        difficult=config.difficult,
         fixed_objects=config.compile,
     )
     if config.batch_size > len(train_store):
@@ -57,20 +61,25 @@ def fit(
             f"({len(train_store)} images)"
         )
     validation = (
-        open_store(config, config.val, class_names, device, use_difficult=config.use_difficult)
+        open_store(config, config.val, class_names, device, difficult=config.difficult)
         if config.val
         else None
     )
     precision = choose_precision(device, config.amp)
+    let_cudnn_try(device)
+    origin = provenance(device, {"teacher": teacher, "weights": config.weights})
+    description = {**description, PROVENANCE: origin}
     with memory_for(config.batch_size, "lower it, or try --cache ram, --amp bf16 or --backbone"):
         trainer = Trainer(task.to(device), train_store, config, precision)
-        if config.profile:
-            print(profile_steps(trainer, folder))
-            return folder / "trace.json"
-        if goes_on(config):
-            resume(trainer, folder, description)
-        elif look:
-            look(trainer, validation)
+        if goes_on(config) and not config.profile:
+            description = resume(trainer, folder, description)
+        else:
+            choose_arithmetic(trainer)
+            if config.profile:
+                print(profile_steps(trainer, folder))
+                return folder / "trace.json"
+            if look:
+                look(trainer, validation)
         train_epochs(trainer, validation, class_names, description, folder)
     return folder / "best.pth"
 
@@ -86,7 +95,8 @@ def check_processes(config: TrainConfig, task: Task) -> None:
     if config.profile and processes > 1:
         raise ValueError("--profile is for one process; start it without torchrun")
     together = config.batch_size if config.sync_bn else config.batch_size // processes
-    if together == 1 and any(isinstance(m, nn.BatchNorm2d) for m in task.modules()):
+    trained = (m for m in task.modules() if m.training)  # a teacher is not
+    if together == 1 and any(isinstance(m, nn.BatchNorm2d) for m in trained):
         raise ValueError(
             f"--batch-size {config.batch_size} cannot train batch norm, whose statistics on the "
             "1 x 1 source map need two images in each process; use at least "
@@ -103,10 +113,11 @@ def train_epochs(
 ) -> None:
     """Trains to the end of the schedule.
 
-    Writes into `folder` after every epoch `last.pth` and a line of metrics.jsonl, and after every
+    Writes into `folder` after every epoch `last.pth` and a row of metrics.jsonl, and after every
     validation `curves.png` and, where the mAP is the best so far, `best.pth`. `last.pth` is also
-    written every `save_every` steps, before a validation, and when a signal asks for the end. In
-    whichever of these states a process is killed, resuming leads to the same weights and metrics.
+    written every `save_every` steps, before a validation, and when a signal asks for the end; a row
+    of metrics.jsonl also every `log_every` steps. In whichever of these states a process is killed,
+    resuming leads to the same weights and metrics.
 
     Args:
         trainer: new, or loaded with an earlier state.
@@ -119,12 +130,13 @@ def train_epochs(
         Stopped: a signal came and everything is saved.
     """
     config = trainer.config
-    settings = plain(dataclasses.asdict(config))
-    files = RunFiles(folder, {**description, "config": settings}, trainer)
+    files = RunFiles(folder, description, trainer)
     signals = StopSignals(f"the same command with --resume goes on from {folder / LAST}")
 
     def after_step() -> None:
-        """Saves when it is time to, and ends training when a signal has come."""
+        """Writes and saves when it is time to, and ends training when a signal has come."""
+        if trainer.steps % config.log_every == 0:
+            files.write_step(trainer.latest())
         stop = signals.noted_anywhere()
         due = config.save_every > 0 and trainer.position % config.save_every == 0
         if stop or (due and trainer.position < trainer.steps_per_epoch):
@@ -152,11 +164,12 @@ def train_epochs(
                     metrics |= {k if k == "mAP" else f"val/{k}": v for k, v in scores.items()}
                 files.keep_if_best(metrics)
             trainer.next_epoch()
-            files.write_metrics(metrics)
+            files.write_epoch(metrics)
             files.save()
             if validated:
                 files.draw()
     files.close()
+    print(kept(folder, config))
 
 
 def refuse_bad_losses(scores: dict[str, float], epoch: int) -> None:

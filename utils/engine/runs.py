@@ -8,8 +8,8 @@ from typing import Any
 
 from utils.config import TrainConfig
 from utils.engine import ledger
-from utils.engine.checkpoint import check_training, has_checkpoint, load_newest, save_checkpoint
-from utils.engine.log import RunLog, draw_curves
+from utils.engine.checkpoint import has_checkpoint, save_checkpoint
+from utils.engine.log import METRICS, RunLog, draw_curves, read_metrics
 from utils.engine.trainer import Trainer
 from utils.files import check_folder, naming
 from utils.runtime.distributed import barrier, is_main, restarted
@@ -19,6 +19,7 @@ LAST = "last.pth"
 # Settings that may differ when a run is resumed: they decide where and how, not what is computed.
 FREE = {"data", "classes", "logs", "name", "device", "workers", "cache", "skip_bad", "resume"}
 FREE |= {"val_every", "log_every", "ledger_every", "preflight", "save_every", "profile", "compile"}
+FREE |= {"teacher_pretrained"}  # of stage 1, a run of its own
 
 
 class RunFiles:
@@ -26,27 +27,32 @@ class RunFiles:
 
     Args:
         folder: the run's folder; made where missing.
-        content: what every file says about network and settings.
+        description: what every file says about network and origin, beside the settings and the
+            arithmetic that the mAP is measured in.
         trainer: the run, new or loaded with an earlier state.
     """
 
-    def __init__(self, folder: Path, content: dict[str, Any], trainer: Trainer) -> None:
-        self.folder, self.content, self.trainer = folder, content, trainer
+    def __init__(self, folder: Path, description: dict[str, Any], trainer: Trainer) -> None:
+        self.folder, self.trainer = folder, trainer
+        arithmetic = trainer.precision.record()
+        self.content = {**description, "arithmetic": arithmetic, "config": settings(trainer.config)}
         self.log: RunLog | None = None
         if is_main():
             with naming(folder):
-                self.log = RunLog(folder, start=trainer.epoch)
-            write_json(folder / "config.json", content)
+                self.log = RunLog(folder, trainer.epoch, trainer.steps)
+            write_json(folder / "config.json", self.content)
 
     def save(self) -> None:
         """Writes last.pth: everything as it is now."""
-        if is_main():
+        if self.log:
+            with naming(self.log.path):
+                self.log.flush()
             model, training = self.trainer.model.state_dict(), self.trainer.state_dict()
             content = {**self.content, "model": model, "training": training}
             save_checkpoint(self.folder / LAST, content, keep_previous=True)
 
     def keep_if_best(self, metrics: dict[str, Any]) -> None:
-        """Writes best.pth where the mAP is the best so far."""
+        """Writes best.pth where the mAP is the best so far, or nothing is validated."""
         # NaN (no object to find) is no reason to throw the first network away.
         if is_main() and not metrics.get("mAP", math.inf) <= self.trainer.best:
             self.trainer.best = metrics.get("mAP", -math.inf)
@@ -54,12 +60,22 @@ class RunFiles:
             best = {**self.content, "model": model, "metrics": metrics}
             save_checkpoint(self.folder / "best.pth", best)
 
-    def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """Adds the line of the epoch that has just been closed."""
+    def write_epoch(self, metrics: dict[str, Any]) -> None:
+        """Adds the row of the epoch that has just been closed."""
+        trainer = self.trainer
         if self.log:
             with naming(self.log.path):
-                self.log.write(self.trainer.epoch, metrics)
-            print(summary(self.trainer.epoch, self.trainer.config.epochs, metrics))
+                self.log.write({"epoch": trainer.epoch, **metrics}, trainer.steps)
+            print(summary(trainer.epoch, trainer.config.epochs, metrics))
+
+    def write_step(self, metrics: dict[str, float]) -> None:
+        """Adds the row of the step that has just been done."""
+        trainer = self.trainer
+        if self.log:
+            row = {f"step/{name}": value for name, value in metrics.items()}
+            with naming(self.log.path):
+                place = {"epoch": trainer.epoch + 1, "step": trainer.steps}
+                self.log.write({**place, **row}, trainer.steps)
 
     def draw(self) -> None:
         """Writes curves.png."""
@@ -111,48 +127,30 @@ def is_run_of(config: TrainConfig) -> bool:
         found = json.loads(path.read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, LookupError, TypeError):  # none, or damaged
         return False
-    return bool(found == plain(dataclasses.asdict(config)))
+    return bool(found == settings(config))
 
 
-def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
-    """Loads a run's last.pth, or the one before where that is damaged, into a new trainer.
-
-    Raises:
-        FileNotFoundError, ValueError: there is none, it is damaged, or it is of another network.
-    """
-    content, path = load_newest(folder / LAST)
-    if not isinstance(content.get("config"), dict):
-        raise ValueError(f"{path}: has no settings; give a last.pth that a training wrote")
-    settings = plain(dataclasses.asdict(trainer.config))
-    compared = [(key, content.get(key), value) for key, value in description.items()]
-    compared += [
-        (key, content["config"].get(key), value)
-        for key, value in settings.items()
-        if key not in FREE
-    ]
-    for key, theirs, ours in compared:
-        if theirs != ours:
-            raise ValueError(
-                f"{path}: its {key} is {theirs!r}, this run's {ours!r}; resume with the settings "
-                "it was started with"
-            )
-    try:
-        check_training(content["training"], trainer.state_dict())
-        trainer.load_state_dict(content["training"])
-    except Exception as error:  # what is in a file may be anything
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(
-            f"{path}: its training state does not fit these settings ({why[:300]}); resume with "
-            "the settings it was started with"
-        ) from error
-    barrier()  # until then another process may be reading
-    if is_main() and path.name != LAST:
-        path.replace(folder / LAST)  # or the next save would put the damaged one in its place
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings of a run as its files have them."""
+    return plain(dataclasses.asdict(config))
 
 
-def plain(settings: dict[str, Any]) -> dict[str, Any]:
+def plain(values: dict[str, Any]) -> dict[str, Any]:
     """Settings as JSON has them: tuples become lists."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def kept(folder: Path, config: TrainConfig) -> str:
+    """Which network best.pth of a finished run holds, and why."""
+    if not config.val:
+        return "kept: the last network (no validation split was named)"
+    on = " ".join(config.val)
+    rows = [row for row in read_metrics(folder / METRICS) if row.get("mAP") is not None]
+    if not rows:
+        return f"kept: the last network (no object in {on})"
+    best = max(rows, key=lambda row: row["mAP"])  # the first of equals, as `keep_if_best`
+    which = "best" if len(rows) > 1 else "the only"
+    return f"kept: epoch {best['epoch']}, {which} voc07 {100 * best['mAP']:.1f} on {on}"
 
 
 def summary(epoch: int, epochs: int, metrics: dict[str, Any]) -> str:

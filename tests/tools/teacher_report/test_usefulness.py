@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Matches, Outputs
+from tests.nets.test_multibox_loss import matched
 from tools.teacher_report.usefulness import (
     SIZES,
     Comparison,
@@ -28,7 +29,7 @@ def said(logits: list[list[float]], offsets: list[list[float]]) -> Outputs:
 
 # Prior 0 is matched to an object of class 1 that is the prior itself, prior 1 to one of class 2,
 # its own prior too; prior 2 is background.
-MATCHES = Matches(torch.tensor([[1, 2, 0]]), torch.zeros(1, 3, 4))
+MATCHES = matched(torch.tensor([[1, 2, 0]]), torch.zeros(1, 3, 4))
 # p: (1/2, 1/4, 1/4), (1/4, 1/4, 1/2), (2/4, 1/4, 1/4).
 TEACHER = said(
     [[LOG2, 0, 0], [0, 0, LOG2], [LOG2, 0, 0]],
@@ -128,7 +129,7 @@ class TestByHand:
         hard, easy = [0, LOG3], [LOG3, 0]
         student = said([easy, hard, hard, hard, easy, easy], [[0, 0, 0, 0]] * 6)
         teacher = said([easy, [0, 0], [0, 0], [0, 0], hard, hard], [[0, 0, 0, 0]] * 6)
-        matches = Matches(torch.tensor([[1, 0, 0, 0, 0, 0]]), torch.zeros(1, 6, 4))
+        matches = matched(torch.tensor([[1, 0, 0, 0, 0, 0]]), torch.zeros(1, 6, 4))
         comparison = Comparison(1, PRIORS[:1].expand(6, 4))
         comparison.update(student, teacher, matches, torch.tensor([[100, 100]]))
         assert comparison.hard_negative_loss() == pytest.approx(
@@ -146,7 +147,7 @@ def random_matches(images: int = 3, priors: int = 40, classes: int = 4) -> Match
     generator = torch.Generator().manual_seed(7)
     labels = torch.randint(0, classes + 1, (images, priors), generator=generator)
     offsets = torch.randn(images, priors, 4, generator=generator)
-    return Matches(labels, offsets.where(labels[..., None] > 0, torch.tensor(0.0)))
+    return matched(labels, offsets.where(labels[..., None] > 0, torch.tensor(0.0)))
 
 
 RANDOM_PRIORS = 0.2 + 0.6 * torch.rand(40, 4, generator=torch.Generator().manual_seed(1))
@@ -194,7 +195,7 @@ def test_batches_add_up_to_the_split() -> None:
     for i in range(3):
         one = slice(i, i + 1)
         part = [Outputs((), o.logits[one], o.offsets[one]) for o in (student, teacher)]
-        parts.update(*part, Matches(matches.labels[one], matches.offsets[one]), PIXELS[one])
+        parts.update(*part, matched(matches.labels[one], matches.offsets[one]), PIXELS[one])
     assert torch.equal(whole.positives, parts.positives)
     for name, sums in whole.sums.items():
         assert torch.allclose(sums, parts.sums[name], rtol=1e-12)
@@ -220,7 +221,7 @@ def test_a_class_without_objects_has_no_means() -> None:
 
 def test_a_split_without_objects_still_has_hard_negatives() -> None:
     comparison = Comparison(4, RANDOM_PRIORS)
-    nothing = Matches(torch.zeros(3, 40, dtype=torch.long), torch.zeros(3, 40, 4))
+    nothing = matched(torch.zeros(3, 40, dtype=torch.long), torch.zeros(3, 40, 4))
     comparison.update(random_outputs(1), random_outputs(2), nothing, PIXELS)
     assert comparison.means()["positives"] == 0
     assert math.isnan(comparison.means()["entropy"]["1"])
@@ -244,7 +245,7 @@ def test_an_object_of_a_limit_is_the_larger(pixels: tuple[float, float]) -> None
         box = torch.tensor([[0.4, 0.4, 0.4 + w, 0.4 + h]])
         comparison = Comparison(1, PRIORS[:1])
         offsets = encode(box, PRIORS[:1])[None]
-        matches = Matches(torch.tensor([[1]]), offsets)
+        matches = matched(torch.tensor([[1]]), offsets)
         nobody = Outputs((), torch.zeros(1, 1, 2), offsets)
         comparison.update(nobody, nobody, matches, torch.tensor([pixels]))
         return comparison.positives[0]

@@ -83,7 +83,7 @@ def test_a_search_that_is_interrupted_goes_on(
     assert not other["default"]
     assert report["best"]["mAP"] == max(default["mAP"], other["mAP"])
     assert len((out / "trials.md").read_text().splitlines()) == 2 + 3
-    with Image.open(out / "heatmap.png") as picture:
+    with Image.open(out / "slices.png") as picture:
         assert min(picture.size) > 300
     trained = json.loads((out / "trial-0002/config.json").read_text())["config"]
     assert trained["temperature"] == other["settings"]["temperature"]
@@ -295,6 +295,9 @@ REFUSED = {
     "name": (["--", "--name", "x"], "--name (after --) is not for trials; leave it out"),
     "epochs": (["--", "--epoch", "3"], "unrecognized arguments: --epoch 3"),
     "teacher": (["--", "--teacher", ""], "--teacher is missing"),
+    "no teacher": (["--", "--teacher", "none.pth"], "--teacher none.pth: no such checkpoint"),
+    "split": (["--", "--val", "VOC2007/x"], "--val VOC2007/x: "),
+    "classes": (["--", "--classes", "none.txt"], "--classes none.txt: no such class list"),
 }
 
 
@@ -307,6 +310,7 @@ def test_bad_commands_are_refused_in_one_line(
     words = ["--out", tmp_path / "tune", "--trials", 2, *own, *training, *after]
     assert script("tools.tune", *words) == 2
     assert message in one_line()
+    assert not list(tmp_path.glob("tune/trial-*"))
 
 
 def test_folders_of_another_search_are_left_alone(
@@ -327,5 +331,5 @@ def test_without_optuna_one_line_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "optuna", None)
     out = tmp_path / "tune"
     assert script("tools.tune", "--out", out, "--trials", 2, *training) == 2
-    assert "this needs Optuna; install it with: pip install -e '.[tune]'" in one_line()
+    assert "this needs optuna; install it with: pip install -e '.[tune]'" in one_line()
     assert not out.exists()

@@ -247,6 +247,24 @@ def test_sound_data(drawn: Path, script: Callable[..., int], tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_without_a_second_side_nothing_is_missed_on_it(
+    devkit: Devkit, script: Callable[..., int], tmp_path: Path
+) -> None:
+    words = [
+        *devkit.arguments,
+        "--val",
+        "--json",
+        tmp_path / "a.json",
+        "--html",
+        tmp_path / "a.html",
+    ]
+    assert script("tools.check_data", *words) == 0
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert set(report["splits"]) == {"VOC2007/train"}
+    assert not any(fault["message"].startswith("val:") for fault in report["faults"])
+    assert "validation: none" in (tmp_path / "a.html").read_text()
+
+
 def test_fast_reads_headers_only(
     devkit: Devkit, script: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -288,12 +306,13 @@ def test_images_that_differ_in_one_corner_are_not_the_same(
 
 
 REFUSED = {
-    "devkit": (["--data", "nowhere"], "nowhere: no such folder"),
+    "devkit": (["--data", "nowhere"], "--train VOC2007/train: nowhere: no such folder"),
     "split": (["--train", "VOC2007/none"], "none.txt: no such split"),
     "year": (["--val", "VOC2031/test"], "VOC2031: no such folder"),
     "form": (["--val", "test"], "is not <year folder>/<split>"),
-    "classes": (["--classes", "none.txt"], "none.txt: no such class list"),
+    "classes": (["--classes", "none.txt"], "--classes none.txt: no such class list"),
     "twice": (["--train", "VOC2007/train", "VOC2007/train"], "names VOC2007/train 2 times"),
+    "no split": (["--train"], "--train names no split"),
     "flag": (["--quick"], "unrecognized arguments: --quick"),
     "workers": (["--workers", "0"], "--workers must be at least 1"),
     "layout": (["--layout", "none"], "invalid choice: 'none'"),

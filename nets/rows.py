@@ -1,0 +1,52 @@
+"""Which rows to look at: some hundreds of a batch's priors decide its loss, out of 8732 an image.
+
+A CPU gathers those and computes nothing else. A GPU would have to wait to count them, so it
+computes all and masks. The formulas are the same; only here do the two orders of work part.
+"""
+
+import torch
+from torch import Tensor
+
+
+def looks_at_all(device: torch.device) -> bool:
+    """Whether shapes must not depend on values: on a GPU, and in a compiled graph."""
+    return device.type != "cpu" or torch.compiler.is_compiling()
+
+
+class Rows:
+    """The marked priors of a batch: N rows, or all B * P of them where a device looks at all.
+
+    Law: `total(f(take(x)))` is the sum of `f(x)` over the marked priors, in either form, for every
+    f that treats each row alone. What stands in unmarked rows has no effect, NaN included.
+
+    Args:
+        mask: `[B, P]` bool.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask
+        self.index = None if looks_at_all(mask.device) else mask.flatten().nonzero()[:, 0]
+
+    def take(self, values: Tensor) -> Tensor:
+        """`[B, P, ...]` -> `[N, ...]`."""
+        rows = values.flatten(0, 1)
+        return rows if self.index is None else rows.index_select(0, self.index)
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of `[N]` over the marked rows, a scalar."""
+        if self.index is None:
+            values = values.masked_fill(~self.mask.flatten(), 0)
+        return values.sum()
+
+
+def largest_of_rows(values: Tensor, count: Tensor) -> Tensor:
+    """The value of the `count`-th largest element of each row, `[B, P]` and `[B, 1]` -> `[B, 1]`.
+
+    Of a count below 1 the largest, of one above P the smallest.
+    """
+    if looks_at_all(values.device):
+        ordered = values.sort(dim=1, descending=True).values
+    else:
+        most = min(max(1, int(count.max())), values.shape[1])
+        ordered = values.topk(most, dim=1).values
+    return ordered.gather(1, (count - 1).clamp(0, ordered.shape[1] - 1))
