@@ -13,7 +13,8 @@ from typing import Any
 import torch
 import torchvision
 
-from benchmarks import measure, scenes
+from benchmarks import scenes
+from benchmarks.gpu import measure
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.ssd import SSD300
