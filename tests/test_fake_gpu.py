@@ -159,6 +159,13 @@ def test_no_objective_makes_the_cpu_wait(name: str, store: FakeStore) -> None:
         assert state["exp_avg"].device == GPU
 
 
+def test_a_batch_in_parts_does_not_wait_either(store: FakeStore) -> None:
+    config = TrainConfig(batch_size=8, epochs=1, accumulate=4, clip_norm=1.0)
+    trainer = train(distilled(), store, config, torch.bfloat16)
+    ((terms, _),) = trainer.readings.pending
+    assert terms.device == GPU
+
+
 def test_float32_and_sgd_without_clipping_do_not_wait_either(store: FakeStore) -> None:
     config = TrainConfig(batch_size=8, epochs=1, optimizer="sgd", clip_norm=0.0)
     trainer = train(distilled(), store, config, None)

@@ -3,6 +3,7 @@
 They tell how fast either arithmetic is on a CPU: bf16 where it has it and is faster with it.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ WORTH_IT = 1.1  # gain from which bf16 is chosen; below it measurements decide b
 
 
 @contextmanager
-def rehearsal(trainer: Trainer, most: int | None = None) -> Iterator[tuple[Tensor, Targets]]:
+def rehearsal(trainer: Trainer, most: float = math.inf) -> Iterator[tuple[Tensor, Targets]]:
     """The first batch as training will see it, with the task in training mode and not compiled.
 
     At the end there is no gradient, and buffers (the running statistics of norms) and random state
@@ -36,10 +37,11 @@ def rehearsal(trainer: Trainer, most: int | None = None) -> Iterator[tuple[Tenso
 
     Args:
         trainer: new, or at the end of an epoch.
-        most: how many of this process's images to take; default: all.
+        most: how many images to take of those that go through the network at once.
     """
     task = trainer.task
-    (batch,) = trainer.store.batches([own_part(trainer.epoch_order()[0])[:most]])
+    count = int(min(trainer.at_once, most))
+    (batch,) = trainer.store.batches([own_part(trainer.epoch_order()[0])[:count]])
     table = uniforms(len(trainer.store), trainer.config.seed, trainer.epoch)
     task.train()
     with (

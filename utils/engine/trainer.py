@@ -22,7 +22,13 @@ from utils.engine.readings import Readings
 from utils.engine.task import Task
 from utils.metrics.evaluator import Evaluator
 from utils.runtime.device import Precision
-from utils.runtime.distributed import average_gradients, is_main, own_part, spread_buffers
+from utils.runtime.distributed import (
+    average_gradients,
+    is_main,
+    kept_apart,
+    own_part,
+    spread_buffers,
+)
 
 
 def eagerly() -> AbstractContextManager[None]:
@@ -33,6 +39,14 @@ def eagerly() -> AbstractContextManager[None]:
 
 def nothing() -> None:
     """Does nothing."""
+
+
+def terms_of_batch(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The terms of a batch from those of its equal parts: means, but `positives` is a count."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+    return {n: x.sum() if n == "positives" else x.mean() for n, x in columns.items()}
 
 
 class Trainer:
@@ -51,6 +65,7 @@ class Trainer:
     def __init__(self, task: Task, store: Store, config: TrainConfig, precision: Precision) -> None:
         self.task = task.to(memory_format=torch.channels_last)
         self.parallel: nn.Module = self.task  # the task, with gradients averaged over processes
+        self.knows_graph = False  # whether it has seen a backward since it was made
         self.frozen: bool | None = None
         self.store, self.config, self.precision = store, config, precision
         self.steps_per_epoch = len(store) // config.batch_size
@@ -77,6 +92,11 @@ class Trainer:
     def steps(self) -> int:
         """Steps done since the run began."""
         return self.epoch * self.steps_per_epoch + self.position
+
+    @property
+    def at_once(self) -> int:
+        """How many images go through the network of this process at a time."""
+        return len(own_part(torch.empty(self.config.batch_size))) // self.config.accumulate
 
     @property
     def lr(self) -> float:
@@ -142,6 +162,7 @@ class Trainer:
         self.task.freeze_backbone(frozen)
         if frozen != self.frozen:
             self.frozen, self.parallel = frozen, average_gradients(self.task)
+            self.knows_graph = False
         self.timed = self.steps, time.perf_counter()
 
     def read(self) -> dict[str, float]:
@@ -180,15 +201,8 @@ class Trainer:
         Among them is what `measure_gradient` says of it. With `ledger` they come with the entries
         of `utils.engine.ledger`; the update is the same.
         """
-        with (
-            record_function("network and loss"),
-            self.precision.autocast(),
-            eagerly() if ledger and self.config.compile else nullcontext(),
-        ):
-            terms: dict[str, Tensor] = self.parallel(channels_last(images), targets, ledger)
         self.optimizer.zero_grad(set_to_none=True)
-        with record_function("backward"):
-            self.scaler.scale(terms["loss"]).backward()
+        terms = self.gradients(images, targets, ledger)
         with record_function("optimiser"):
             self.scaler.unscale_(self.optimizer)
             clip, may_skip = self.config.clip_norm, self.scaler.is_enabled()
@@ -199,6 +213,38 @@ class Trainer:
             if self.average:
                 self.average.update()
         return {**terms, **gradient}
+
+    def gradients(self, images: Tensor, targets: Targets, ledger: bool) -> dict[str, Tensor]:
+        """Adds the gradient of a batch to the parameters, part by part; returns its terms.
+
+        What is divided by a count is divided by that of the whole batch, so the parts' mean is the
+        batch's, but for the statistics of batch norms and for the ledger, which are of a part.
+        """
+        parts = self.config.accumulate
+        divisor = self.task.divisor(targets, parts) if parts > 1 else None
+        said: list[dict[str, Tensor]] = []
+        for own, *objects in zip(*(x.chunk(parts) for x in (images, *targets)), strict=True):
+            last = len(said) == parts - 1
+            with nullcontext() if last or not self.knows_graph else kept_apart(self.parallel):
+                said.append(self.part(own, Targets(*objects), ledger, divisor))
+        self.knows_graph = True
+        return terms_of_batch(said)
+
+    def part(
+        self, images: Tensor, targets: Targets, ledger: bool, divisor: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Adds the gradient of one of a batch's parts to the parameters; returns its terms."""
+        with (
+            record_function("network and loss"),
+            self.precision.autocast(),
+            eagerly() if ledger and self.config.compile else nullcontext(),
+        ):
+            terms: dict[str, Tensor] = self.parallel(
+                channels_last(images), targets, ledger, divisor
+            )
+        with record_function("backward"):
+            self.scaler.scale(terms["loss"] / self.config.accumulate).backward()
+        return {name: term.detach() for name, term in terms.items()}
 
     def epoch_order(self) -> list[Tensor]:
         """The batches of this epoch as positions; the incomplete last one is left out."""
@@ -218,10 +264,9 @@ class Trainer:
         spread_buffers(self.model)
         trained, self.task.model = self.task.model, self.model
         self.task.eval()
-        batch_size = len(own_part(torch.empty(self.config.batch_size)))  # what fits while training
         try:
             evaluator = Evaluator(class_names)
-            terms = evaluate(self.task.evaluate, store, evaluator, self.precision, batch_size)
+            terms = evaluate(self.task.evaluate, store, evaluator, self.precision, self.at_once)
         finally:
             self.task.model = trained
         return {**terms, "mAP": evaluator.result("voc07").mean} if is_main() else {}

@@ -40,7 +40,14 @@ class Brightness(Task):
         self.frozen: list[bool] = []
         self.seen: list[Tensor] = []
 
-    def forward(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
+    def forward(
+        self,
+        images: Tensor,
+        targets: Targets,
+        ledger: bool = False,
+        divisor: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        assert divisor is None
         self.seen.append(images)
         maps = self.model(images)
         error = (maps.mean() - images.mean() / 255).square() * self.scale
