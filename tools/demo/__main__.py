@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from nets.backbones import BACKBONES
@@ -27,6 +28,7 @@ from utils.config import TrainConfig, at_least, option
 from utils.data.images import read_image
 from utils.data.voc import read_classes, read_split
 from utils.files import check_folder
+from utils.runtime.device import native_bf16
 from utils.show.draw import draw_boxes, side_by_side
 
 MARKER = "made_by_demo"
@@ -69,6 +71,8 @@ def main(arguments: Sequence[str] | None) -> None:
     shared += ["--optimizer", "adamw", "--lr", "0.003", "--schedule", "cosine", "--ema", "0.99"]
     shared += ["--batch-size", "8", "--seed", config.seed, "--val-every", "0", "--workers", "1"]
     shared += ["--expand", "1"]  # zooming out pays only in longer runs
+    # By `--amp auto` each run on a CPU would measure and decide for itself.
+    shared += ["--amp", "auto" if torch.cuda.is_available() else "bf16" if native_bf16() else "off"]
     teacher = [*shared, "--backbone", config.teacher, "--epochs", config.teacher_epochs]
     student = [*shared, "--backbone", config.student, "--epochs", config.student_epochs]
     # Two runs of half the cores each do more than one after the other with all of them.
