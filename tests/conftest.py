@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from subprocess import Popen
+from threading import Lock
 
 import pytest
 import torch
@@ -93,7 +94,15 @@ def here(monkeypatch: pytest.MonkeyPatch, script: Script) -> list[str]:
         return Popen(["true"])
 
     monkeypatch.setattr("tools.compare.jobs.logged_script", run_script)
+    one_at_a_time = Lock()
+
+    def run_beside(title: str, threads: int, name: str, *arguments: object) -> None:
+        del title, threads
+        with one_at_a_time:
+            run_script(name, *arguments)
+
     monkeypatch.setattr("tools.demo.__main__.script", run_script)
+    monkeypatch.setattr("tools.demo.__main__.script_beside", run_beside)
     monkeypatch.setattr("tools.tune.__main__.start_student", start)
     return ran
 

@@ -75,6 +75,10 @@ class Trainer:
         self.scaler = torch.GradScaler(
             precision.device.type, enabled=precision.dtype is torch.float16
         )
+        if self.scaler.is_enabled():
+            # Without gradients it does nothing, but it counts: a schedule that goes on before any
+            # step of its optimiser warns, and the scaler may skip the first.
+            self.optimizer.step()
         self.average = AveragedModel(task.model, config.ema) if config.ema else None
         self.epoch = 0  # epochs done
         self.position = 0  # steps done of the one after them
