@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from utils.boxes import Detections, Targets
 from utils.config import TrainConfig
+from utils.data.augment import augment
 from utils.data.store import Store
 from utils.data.voc import read_classes, read_split
 from utils.engine.checkpoint import save_checkpoint
@@ -76,6 +77,11 @@ def store(drawn: Path, names: tuple[str, ...]) -> Store:
 def trainer(store: Store, config: TrainConfig = CONFIG, scale: float = 1.0) -> Trainer:
     torch.manual_seed(0)
     return Trainer(Brightness(scale), store, config, Precision(CPU))
+
+
+def test_a_compiled_run_augments_on_a_cpu_as_every_run_does(store: Store) -> None:
+    compiled = trainer(store, replace(CONFIG, compile=True))
+    assert compiled.augment is augment  # OpenCV has nothing to compile
 
 
 def test_a_perfect_detector_has_map_1(store: Store, names: tuple[str, ...]) -> None:
