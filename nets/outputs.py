@@ -49,6 +49,9 @@ class Lesson(NamedTuple):
     divisor: N, a scalar: what sums over these priors are divided by.
     priors: `[P, 4]`, the student's; the teacher's outputs are on them, too.
     teacher: the teacher itself, frozen.
+    rows: `[B]` int64, a number for each image, another one in every epoch and for every seed: what
+        is random follows from it alone.
+    progress: a scalar in 0..1, how much of the run is done.
     """
 
     targets: Targets
@@ -58,3 +61,5 @@ class Lesson(NamedTuple):
     divisor: Tensor
     priors: Tensor
     teacher: nn.Module
+    rows: Tensor
+    progress: Tensor

@@ -149,17 +149,12 @@ def train_teacher(config: DistillConfig) -> Path:
 def build_distillers(
     specs: Sequence[str], student: SSD300, teacher: SSD300
 ) -> dict[str, Distiller]:
-    """The feature-level terms of `--distill`, by name.
+    """The terms of `--distill`, by name.
 
     Raises:
-        ValueError: a spec is wrong or named twice, or the source maps have different grids.
+        ValueError: a spec is wrong or named twice, or compares source maps of different grids.
     """
     ours, theirs = (layout_named(model.layout).grids for model in (student, teacher))
-    if specs and ours != theirs:
-        raise ValueError(
-            f"--distill compares source maps, but the student's have grids {ours} and the "
-            f"teacher's {theirs}; leave it out"
-        )
     distillers: dict[str, Distiller] = {}
     for text in specs:
         name, _ = spec.parse(text)
@@ -172,6 +167,12 @@ def build_distillers(
             student_channels=student.channels,
             teacher_channels=teacher.channels,
         )
+        if distillers[name].compares_maps and ours != theirs:
+            raise ValueError(
+                f"--distill {name} compares source maps, but the student's have grids {ours} and "
+                f"the teacher's {theirs}; leave it out, or take one that compares outputs: "
+                f"{', '.join(n for n, kind in DISTILLERS.items() if not kind.compares_maps)}"
+            )
     return distillers
 
 

@@ -37,10 +37,12 @@ class DetectionTask(Task):
         self.criterion: nn.Module = criterion
         self.weights = dict(weights)
 
-    def forward(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
+    def forward(
+        self, images: Tensor, targets: Targets, ledger: bool = False, rows: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """`[B, 3, 300, 300]` float RGB 0..255 and objects in image fractions -> named scalars."""
         outputs: Outputs = self.model(images)
-        terms = self.objective(outputs, images, targets, ledger)
+        terms = self.objective(outputs, images, targets, ledger, rows)
         if ledger:
             terms |= gradient_shares(terms, self.weights, outputs.features)
         return terms
@@ -52,10 +54,15 @@ class DetectionTask(Task):
         return terms, postprocess(outputs, self.model.priors)
 
     def objective(
-        self, outputs: Outputs, images: Tensor, targets: Targets, ledger: bool = False
+        self,
+        outputs: Outputs,
+        images: Tensor,
+        targets: Targets,
+        ledger: bool = False,
+        rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The loss of what the network said; `images` are there for those who look again."""
-        del images, ledger
+        del images, ledger, rows
         matches = match(targets, self.model.priors)
         return self.total(self.criterion(outputs, matches), matches.labels)
 
@@ -77,7 +84,7 @@ class DistillTask(DetectionTask):
         model: the student.
         teacher: frozen here, kept in evaluation mode, and never part of a checkpoint.
         criterion: `MultiBoxLoss_KD`.
-        distillers: feature-level terms by name; their adapters train along.
+        distillers: further terms by name; their adapters train along.
         weights: factor of each term, distillers included.
         match_priors: let the two have different priors, see `nets.cross_priors`.
 
@@ -113,7 +120,12 @@ class DistillTask(DetectionTask):
         return self
 
     def objective(
-        self, outputs: Outputs, images: Tensor, targets: Targets, ledger: bool = False
+        self,
+        outputs: Outputs,
+        images: Tensor,
+        targets: Targets,
+        ledger: bool = False,
+        rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """See `DetectionTask.objective`; the teacher sees the very same images."""
         with torch.no_grad():
@@ -130,6 +142,8 @@ class DistillTask(DetectionTask):
             selection.divisor,
             priors,
             self.teacher,
+            torch.arange(len(images), device=images.device) if rows is None else rows,
+            self.progress,
         )
         for name, distiller in self.distillers.items():
             terms[name] = distiller(outputs, teacher, lesson)

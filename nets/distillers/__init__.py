@@ -1,4 +1,4 @@
-"""Feature-level distillers by name. To add one: one file, one line here, and the tests run it."""
+"""Distillers by name. To add one: one file, one line here, and the tests run it."""
 
 from nets.distillers.attention import AttentionTransfer
 from nets.distillers.base import Distiller

@@ -1,5 +1,6 @@
 """What the engine trains, as far as it needs to know."""
 
+import torch
 from torch import Tensor, nn
 
 from utils.boxes import Detections, Targets
@@ -9,15 +10,23 @@ class Task(nn.Module):
     """A network with its objective.
 
     `task(images, targets)` returns `{"loss": total, "positives": count, **unweighted terms}`; with
-    `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.engine.ledger`.
+    `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.engine.ledger`. `rows`,
+    `[B]` int64, has a number for each image, another one in every epoch and for every seed: what is
+    random in a task follows from it.
 
     Attributes:
         model: the network that is validated and saved; a task may hold more that trains.
         weights: the factor of each term in the total.
+        progress: a scalar in 0..1, how much of the run is done; the trainer writes it.
     """
 
     model: nn.Module
     weights: dict[str, float]
+    progress: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("progress", torch.zeros(()), persistent=False)
 
     def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
         """The terms of a call, and what `model` detects."""

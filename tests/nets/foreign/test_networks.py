@@ -337,7 +337,7 @@ class TestTeacher:
         stages.train_student(DistillConfig(**options, match_priors=True))
         (task,) = captured
         assert task.model.layout == "paper"
-        with pytest.raises(ValueError, match="--distill compares source maps"):
+        with pytest.raises(ValueError, match="--distill hint compares source maps"):
             stages.train_student(DistillConfig(**options, match_priors=True, distill=("hint",)))
 
     def test_a_wrong_student_shows_before_a_teacher_is_trained(self, captured, settings):
