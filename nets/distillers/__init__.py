@@ -4,6 +4,8 @@ from nets.distillers.attention import AttentionTransfer
 from nets.distillers.base import Distiller
 from nets.distillers.cwd import ChannelWise
 from nets.distillers.hint import Hint
+from nets.distillers.mgd import MaskedGenerative
+from nets.distillers.pkd import Pearson
 
 __all__ = ["DISTILLERS", "Distiller"]
 
@@ -11,4 +13,6 @@ DISTILLERS: dict[str, type[Distiller]] = {
     "attention": AttentionTransfer,
     "cwd": ChannelWise,
     "hint": Hint,
+    "mgd": MaskedGenerative,
+    "pkd": Pearson,
 }
