@@ -5,6 +5,7 @@ from nets.distillers.base import Distiller
 from nets.distillers.cwd import ChannelWise
 from nets.distillers.hint import Hint
 from nets.distillers.mgd import MaskedGenerative
+from nets.distillers.objectness import ObjectnessScaled
 from nets.distillers.pkd import Pearson
 
 __all__ = ["DISTILLERS", "Distiller"]
@@ -14,5 +15,6 @@ DISTILLERS: dict[str, type[Distiller]] = {
     "cwd": ChannelWise,
     "hint": Hint,
     "mgd": MaskedGenerative,
+    "objectness": ObjectnessScaled,
     "pkd": Pearson,
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from nets import rows
 from nets.distillers import DISTILLERS
 from nets.outputs import Outputs
 from tests.nets.distillers.scenes import (
@@ -23,7 +24,7 @@ from utils.spec import build
 # Those whose value is not the mean over the images: statistics of the batch, or a common divisor.
 OVER_THE_BATCH = {"hint", "pkd"}
 # Those that a student which says what its teacher says has nothing to learn from.
-AGREES = ["attention", "cwd", "pkd"]
+AGREES = ["attention", "cwd", "objectness", "pkd"]
 
 
 def leaves(said: Outputs) -> list[torch.Tensor]:
@@ -142,6 +143,18 @@ class TestContract:
                 )
                 torch.testing.assert_close(compiled(*again, moved), distiller(*again, moved))
         torch._dynamo.reset()
+
+    def test_both_orders_of_work_agree(self, name, monkeypatch):
+        distiller, told = made(name, STUDENT, TEACHER), lesson()
+        found = []
+        for whole in (False, True):
+            monkeypatch.setattr(rows, "looks_at_all", lambda _, whole=whole: whole)
+            student, teacher = features(STUDENT, 0), features(TEACHER, 1)
+            value = distiller(student, teacher, told)
+            value.backward()
+            found.append([value, *(x.grad for x in leaves(student) if x.grad is not None)])
+        for few, many in zip(*found, strict=True):
+            torch.testing.assert_close(few, many)
 
     def test_the_weight_is_kept_and_not_applied(self, name):
         heavy, plain = made(name, STUDENT, TEACHER, weight=3), made(name, STUDENT, TEACHER)

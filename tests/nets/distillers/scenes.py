@@ -123,7 +123,8 @@ def made(name: str, student, teacher, **options) -> Distiller:
 
 def identity(distiller: Distiller) -> Distiller:
     """Adapters that change nothing."""
-    for adapter in distiller.adapters if distiller.adapts else ():
+    adapted = distiller.compares_maps and distiller.adapts
+    for adapter in distiller.adapters if adapted else ():
         nn.init.dirac_(adapter.weight)
         nn.init.zeros_(adapter.bias)
     return distiller

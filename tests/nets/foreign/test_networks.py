@@ -11,10 +11,11 @@ from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.detection.image_list import ImageList
 
 from nets import stages
+from nets.distillers import DISTILLERS
 from nets.foreign.class_names import VOC
 from nets.foreign.convert import convert
 from nets.foreign.networks import default_names, foreign_network
-from nets.outputs import Outputs
+from nets.outputs import Outputs, Targets
 from nets.saved import describe_network, load_network
 from nets.ssd import SSD300
 from tests.foreign import filled, listing, picture
@@ -339,6 +340,12 @@ class TestTeacher:
         assert task.model.layout == "paper"
         with pytest.raises(ValueError, match="--distill hint compares source maps"):
             stages.train_student(DistillConfig(**options, match_priors=True, distill=("hint",)))
+        outputs = tuple(name for name, kind in DISTILLERS.items() if not kind.compares_maps)
+        stages.train_student(DistillConfig(**options, match_priors=True, distill=outputs))
+        objects = Targets(torch.tensor([[[0.1, 0.2, 0.6, 0.7]]]), torch.tensor([[1]]))
+        terms = captured[-1](255 * torch.rand(1, 3, 300, 300), objects)
+        assert outputs
+        assert all(terms[name] > 0 for name in outputs)
 
     def test_a_wrong_student_shows_before_a_teacher_is_trained(self, captured, settings):
         with pytest.raises(ValueError, match="unknown backbone 'alexnet'"):
