@@ -3,6 +3,7 @@
 from nets.distillers.attention import AttentionTransfer
 from nets.distillers.base import Distiller
 from nets.distillers.cwd import ChannelWise
+from nets.distillers.dkd import Decoupled
 from nets.distillers.hint import Hint
 from nets.distillers.mgd import MaskedGenerative
 from nets.distillers.objectness import ObjectnessScaled
@@ -13,6 +14,7 @@ __all__ = ["DISTILLERS", "Distiller"]
 DISTILLERS: dict[str, type[Distiller]] = {
     "attention": AttentionTransfer,
     "cwd": ChannelWise,
+    "dkd": Decoupled,
     "hint": Hint,
     "mgd": MaskedGenerative,
     "objectness": ObjectnessScaled,
