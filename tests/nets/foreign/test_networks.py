@@ -342,8 +342,8 @@ class TestTeacher:
             stages.train_student(DistillConfig(**options, match_priors=True, distill=("hint",)))
         outputs = tuple(name for name, kind in DISTILLERS.items() if not kind.compares_maps)
         stages.train_student(DistillConfig(**options, match_priors=True, distill=outputs))
-        objects = Targets(torch.tensor([[[0.1, 0.2, 0.6, 0.7]]]), torch.tensor([[1]]))
-        terms = captured[-1](255 * torch.rand(1, 3, 300, 300), objects)
+        objects = Targets(torch.tensor([[[0.1, 0.2, 0.6, 0.7]]] * 2), torch.tensor([[1]] * 2))
+        terms = captured[-1](255 * torch.rand(2, 3, 300, 300), objects)
         assert outputs
         assert all(terms[name] > 0 for name in outputs)
 
