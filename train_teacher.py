@@ -1,6 +1,6 @@
 """Stage 1: trains an SSD300 on objects alone (a teacher, or a student as the baseline).
 
-python train_teacher.py --data VOCdevkit --train VOC2007/trainval --val VOC2007/test --name teacher
+python train_teacher.py --data VOCdevkit --train VOC2007/trainval --name teacher
 """
 
 from collections.abc import Sequence

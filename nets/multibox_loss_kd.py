@@ -157,7 +157,7 @@ def fraction(which: Tensor, of: Rows) -> Tensor:
     """How large a part of the rows `of`, over all processes, is marked in `which` `[N]`."""
     counts = torch.stack((of.total(which), of.mask.sum())).float()
     part, whole = mean_over_processes(counts).unbind()
-    return part / whole.where(whole > 0, whole.new_tensor(1.0))
+    return part / whole.where(whole > 0, 1.0)
 
 
 def describe(outputs: Outputs) -> str:

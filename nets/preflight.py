@@ -31,13 +31,14 @@ def preflight(
 ) -> list[str]:
     """Prints what can be known of a distillation run before its first step.
 
-    That the teacher is frozen and fits; its mAP on a sample of the validation images, beside what
-    its boxes reach with the classes mixed up and, where the student does not start from scratch,
-    beside the student's; the share of each loss term in the gradient of one batch.
+    That the teacher is frozen and fits; its mAP on a sample of the validation images, without any
+    of the training images, beside what its boxes reach with the classes mixed up and, where the
+    student does not start from scratch, beside the student's; the share of each loss term in the
+    gradient of one batch.
 
     Args:
         trainer: new; its task is a `DistillTask`.
-        validation: images to look at; without any the teacher's mAP is not measured.
+        validation: images to look at, if any.
         class_names: names of the classes 1..K.
         warm: whether the student has been trained already.
 
@@ -51,9 +52,8 @@ def preflight(
     started = time.perf_counter()
     print(f"preflight: {len(class_names)} classes and {len(task.model.priors)} priors in common")
     print("preflight: the teacher is frozen and in evaluation mode")
-    warnings = []
-    if validation:
-        warnings += judge_teacher(trainer, task, validation, class_names, warm)
+    images, which = (validation, "validation") if validation else (trainer.store, "training")
+    warnings = judge_teacher(trainer, task, images, which, class_names, warm)
     shares = one_batch(trainer, task)
     print(f"preflight: at the start, {ledger.describe(shares)}")
     warnings += judge_shares(shares, task.weights)
@@ -87,17 +87,22 @@ class MixedUp(Evaluator):
 
 
 def judge_teacher(
-    trainer: Trainer, task: DistillTask, validation: Store, names: Sequence[str], warm: bool
+    trainer: Trainer,
+    task: DistillTask,
+    images: Store,
+    which: str,
+    names: Sequence[str],
+    warm: bool,
 ) -> list[str]:
-    """Measures the teacher on a sample; returns what speaks against it."""
-    sample = choose_sample(trainer, task.teacher, validation)
+    """Measures the teacher on a sample of images; returns what speaks against it."""
+    sample = choose_sample(trainer, task.teacher, images)
     if not sample:
         print(f"preflight: the teacher is too slow here to see {FEW} images; its mAP is not known")
         return []
     evaluator = MixedUp(names)
     teacher = mean_ap(trainer, task.teacher, sample, evaluator)
     mixed, moved = evaluator.best_move()
-    text = f"teacher's mAP on {len(sample)} validation images {100 * teacher:.1f} "
+    text = f"teacher's mAP on {len(sample)} {which} images {100 * teacher:.1f} "
     text += f"(with its classes mixed up {100 * mixed:.1f})"
     warnings = []
     if teacher <= mixed:
@@ -119,7 +124,7 @@ def judge_teacher(
     return warnings
 
 
-def choose_sample(trainer: Trainer, model: SSD300, validation: Store) -> Store | None:
+def choose_sample(trainer: Trainer, model: SSD300, images: Store) -> Store | None:
     """As many images, evenly spread over the split, as `model` sees in `SECONDS`; None for a few.
 
     Of a small split it is all images.
@@ -132,12 +137,12 @@ def choose_sample(trainer: Trainer, model: SSD300, validation: Store) -> Store |
             detect(model, image).scores.cpu()
         seconds = time.perf_counter() - started
     # The slowest process decides for all.
-    count = min(-most_of_processes(-int(SECONDS / seconds)), MANY, len(validation))
-    if count < min(FEW, len(validation)):
+    count = min(-most_of_processes(-int(SECONDS / seconds)), MANY, len(images))
+    if count < min(FEW, len(images)):
         return None
-    chosen = torch.linspace(0, len(validation) - 1, count).long().tolist()
-    samples = [validation.samples[i] for i in chosen]
-    return Store(samples, device, cache="none", workers=validation.workers)
+    chosen = torch.linspace(0, len(images) - 1, count).long().tolist()
+    samples = [images.samples[i] for i in chosen]
+    return Store(samples, device, cache="none", workers=images.workers)
 
 
 def mean_ap(trainer: Trainer, model: SSD300, sample: Store, evaluator: Evaluator) -> float:

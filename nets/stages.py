@@ -31,6 +31,7 @@ from utils.runtime.device import choose_device
 def train_detector(config: TrainConfig) -> Path:
     """Stage 1; returns the path of best.pth."""
     device = choose_device(config.device)
+    warn_of_choice(config)
     class_names = read_classes(config.classes)
     model = build_network(config, class_names)
     task = DetectionTask(
@@ -44,6 +45,7 @@ def train_detector(config: TrainConfig) -> Path:
 def train_student(config: DistillConfig) -> Path:
     """Stage 2, after stage 1 where no teacher is given; returns the path of best.pth."""
     device = choose_device(config.device)
+    warn_of_choice(config)
     class_names = read_classes(config.classes)
     run_folder(config)
     teacher_path: str | Path = config.teacher
@@ -66,6 +68,16 @@ def train_student(config: DistillConfig) -> Path:
 
     description = describe_network(student, class_names)
     return fit(task, config, class_names, description, device, look if config.preflight else None)
+
+
+def warn_of_choice(config: TrainConfig) -> None:
+    """Says so where a run would be chosen by what it is to be judged by."""
+    tests = [split for split in config.val if split.rpartition("/")[2] == "test"]
+    if tests and config.chooses:
+        print(
+            f"warning: {config.name}/best.pth is to be the best of several by its mAP on "
+            f"{' '.join(tests)}, which makes that mAP optimistic; name another --val, or none"
+        )
 
 
 def build_network(
@@ -133,6 +145,7 @@ def train_teacher(config: DistillConfig) -> Path:
         "name": name,
         "backbone": config.teacher_backbone,
         "epochs": config.teacher_epochs or config.epochs,
+        "pretrained": config.teacher_pretrained,
         "conf_weight": TrainConfig.conf_weight,
         "loc_weight": TrainConfig.loc_weight,
         "weights": "",  # the student's
@@ -155,6 +168,7 @@ def build_distillers(
         ValueError: a spec is wrong or named twice, or compares source maps of different grids.
     """
     ours, theirs = (layout_named(model.layout).grids for model in (student, teacher))
+    outputs = [name for name, kind in DISTILLERS.items() if not kind.compares_maps]
     distillers: dict[str, Distiller] = {}
     for text in specs:
         name, _ = spec.parse(text)
@@ -169,9 +183,9 @@ def build_distillers(
         )
         if distillers[name].compares_maps and ours != theirs:
             raise ValueError(
-                f"--distill {name} compares source maps, but the student's have grids {ours} and "
-                f"the teacher's {theirs}; leave it out, or take one that compares outputs: "
-                f"{', '.join(n for n, kind in DISTILLERS.items() if not kind.compares_maps)}"
+                f"--distill {name} (given, or by --preset) compares source maps, but the student's "
+                f"have grids {ours} and the teacher's {theirs}; pass --distill by itself to leave "
+                f"it out, or one that compares outputs: {', '.join(outputs)}"
             )
     return distillers
 

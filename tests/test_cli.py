@@ -31,7 +31,8 @@ def runs(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from train_kd import main
 
     logs = tmp_path_factory.mktemp("logs")
-    main([str(a) for a in on(drawn, "--logs", logs, "--teacher-backbone", "resnet18(width=0.25)")])
+    teacher = ["--teacher-backbone", "resnet18(width=0.25)", "--no-teacher-pretrained"]
+    main([str(a) for a in on(drawn, "--logs", logs, *teacher)])
     return logs
 
 
@@ -272,6 +273,20 @@ def test_an_image_under_two_names_is_refused(drawn: Path, tmp_path: Path, refuse
     words = ["--data", drawn, "--split", "VOC2007/val", "--detections", tmp_path]
     line = refused("get_map", *words, "--classes", classes)
     assert "image VOC2007/val_00000 is there as val_00000, too" in line
+
+
+def test_inverted_boxes_of_result_files_are_false_detections(
+    drawn: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = drawn / "VOC2007/classes.txt"
+    for name in classes.read_text().split():
+        (tmp_path / f"comp4_det_test_{name}.txt").write_text("test_00000 0.5 90 1 9 9\n")
+    words = ["--data", drawn, "--split", "VOC2007/test", "--detections", tmp_path]
+    assert script("get_map", *words, "--classes", classes, "--json", tmp_path / "a.json") == 0
+    printed = capsys.readouterr().out
+    assert "false detections: 5; the first is in" in printed
+    assert "comp4_det_test_cross.txt, line 1\n" in printed
+    assert json.loads((tmp_path / "a.json").read_text())["voc07"]["mAP"] == 0
 
 
 def test_profiling_writes_a_trace_and_no_run(

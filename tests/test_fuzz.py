@@ -328,7 +328,7 @@ def test_result_files(data: st.DataObject, world: World, play: Player) -> None:
 
 
 # Flags that would train for longer than a test may take, or reach into the network.
-LONG = {"epochs", "teacher_epochs", "compile", "profile", "pretrained"}
+LONG = {"epochs", "teacher_epochs", "compile", "profile", "pretrained", "teacher_pretrained"}
 SCRIPTS = {
     "train_teacher": TrainConfig,
     "train_kd": DistillConfig,
@@ -344,7 +344,7 @@ def sound_arguments(name: str, world: World) -> list[object]:
     image = world.year / "JPEGImages/val_00000.jpg"
     return {
         "train_teacher": world.train,
-        "train_kd": [*world.train, "--teacher", best],
+        "train_kd": [*world.train, "--no-teacher-pretrained", "--teacher", best],
         "get_map": [*world.map, "--weights", best],
         "predict": ["--weights", best, "--source", image, "--out", world.out, "--device", "cpu"],
         "tools.check_data": [*world.data, *world.splits],

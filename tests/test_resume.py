@@ -214,9 +214,9 @@ def test_weights_after_a_bad_loss_are_not_saved(
 def test_two_stages_go_on_from_the_first(
     drawn: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = on(drawn, tmp_path, "whole", "--teacher-backbone", "plain", "--epochs", "1")
-    assert script("train_kd", *whole) == 0
-    words = on(drawn, tmp_path, "run", "--teacher-backbone", "plain", "--epochs", "1")
+    teacher = ["--teacher-backbone", "plain", "--no-teacher-pretrained", "--epochs", "1"]
+    assert script("train_kd", *on(drawn, tmp_path, "whole", *teacher)) == 0
+    words = on(drawn, tmp_path, "run", *teacher)
     with monkeypatch.context() as patch:
         at_step(2, lambda: signal.raise_signal(signal.SIGTERM), patch)
         assert script("train_kd", *words) == 143

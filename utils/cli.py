@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -16,6 +16,7 @@ from utils.config import flag
 from utils.engine.interrupts import Stopped
 from utils.files import described
 from utils.runtime.distributed import is_main, processes
+from utils.runtime.memory import keep_freed_memory
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> 
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     hints = typing.get_type_hints(schema)
+    presets: dict[str, dict[str, Any]] = getattr(schema, "presets", {})
     for field in dataclasses.fields(schema):  # type: ignore[arg-type]  # T is a dataclass
         kind, many = hints[field.name], False
         if typing.get_origin(kind) is tuple:
@@ -56,13 +58,19 @@ def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> 
         else:
             keywords |= {"type": kind, "choices": field.metadata["choices"]}
             keywords |= {"nargs": "*"} if many else {}
+        by_preset = {name: of[field.name] for name, of in presets.items() if field.name in of}
+        if by_preset:  # the dataclass asks its preset where the command line says nothing
+            keywords["default"] = argparse.SUPPRESS
+            keywords["help"] += f" (default: {listed(by_preset)})"
         parser.add_argument(flag(field.name), **keywords)
-    presets = getattr(schema, "presets", None)
-    if presets:
-        # The flags given beat the preset, the preset beats the dataclass.
-        parser.set_defaults(**presets[parser.parse_args(arguments).preset])
     values = vars(parser.parse_args(arguments))
     return schema(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """`tutorial none, paper hint(weight=0.5)`: what each preset says."""
+    shown = {k: " ".join(v) or "none" if isinstance(v, tuple) else v for k, v in values.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def run(
@@ -76,6 +84,7 @@ def run(
 
     With TRACEBACK=1 in the environment the traceback is shown, too.
     """
+    keep_freed_memory()
     try:
         with processes():
             main(arguments)

@@ -46,7 +46,10 @@ class TrainConfig(DataConfig):
     train: tuple[str, ...] = option(
         ("VOC2007/trainval", "VOC2012/trainval"), "splits to train on, as YEAR/SPLIT"
     )
-    val: tuple[str, ...] = option(("VOC2007/test",), "splits to validate on; none: no validation")
+    val: tuple[str, ...] = option(
+        (),
+        "splits whose mAP chooses best.pth, not those to report on; none: the last network is it",
+    )
     backbone: str = option(
         "", "spec, e.g. resnet34 or 'mobilenetv2(width=0.35)'; without: vgg16, or that of --weights"
     )
@@ -67,7 +70,7 @@ class TrainConfig(DataConfig):
         (2 / 3, 5 / 6), "parts of the run after which multistep divides the rate by 10"
     )
     warmup: int = option(500, "steps over which the rate rises from 0; at most a tenth of the run")
-    clip_norm: float = option(10.0, "largest gradient norm; 0 turns clipping off")
+    clip_norm: float = option(0.0, "largest gradient norm; 0: no limit, as in the paper")
     freeze_epochs: int = option(0, "epochs at the start in which the backbone does not train")
     ema: float = option(0.0, "decay of the averaged weights, e.g. 0.999; 0 turns them off")
     amp: str = option(
@@ -76,7 +79,7 @@ class TrainConfig(DataConfig):
     compile: bool = option(False, "compile the network and its loss with torch.compile")
     profile: bool = option(False, "profile some steps instead of training; writes trace.json")
     val_every: int = option(10, "epochs between validations (mAP and loss); 0: only at the end")
-    log_every: int = option(10, "steps between readings of the losses")
+    log_every: int = option(10, "steps between readings of the losses, each a row of metrics.jsonl")
     ledger_every: int = option(
         100, "steps between measurements of each term's gradient share; 0 turns the ledger off"
     )
@@ -98,6 +101,11 @@ class TrainConfig(DataConfig):
     loc_weight: float = option(1.0, "factor of the localisation loss")
 
     usual_backbone: ClassVar[str] = "vgg16"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether best.pth is the best of several validations."""
+        return bool(self.val) and 0 < self.val_every < self.epochs
 
     def __post_init__(self) -> None:
         """Refuses values that no run can work with."""
@@ -128,6 +136,41 @@ class TrainConfig(DataConfig):
 class DistillConfig(TrainConfig):
     """Training of a student under a teacher."""
 
+    usual_backbone: ClassVar[str] = "mobilenetv2"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "tutorial": {
+            "soft_weight": 0.3,
+            "conf_weight": 0.7,
+            "l2_weight": 0.5,
+            "loc_weight": 1.0,
+            "temperature": 1.0,
+            "neg_w": 1.5,
+            "distill": (),
+        },
+        # Chen et al., NIPS 2017, sec. 4: mu = 0.5 shares the classification loss, nu = 0.5; the
+        # hint has gamma = 0.5 in eq. 1.
+        "paper": {
+            "soft_weight": 0.5,
+            "conf_weight": 0.5,
+            "l2_weight": 0.5,
+            "loc_weight": 1.0,
+            "temperature": 1.0,
+            "neg_w": 1.5,
+            "distill": ("hint(weight=0.5)",),
+        },
+        # docs/evidence.md: what gained on both data sets; the bounded L2 drowns the other terms.
+        # With neg_w 1 the teacher itself is the optimum.
+        "soft": {
+            "soft_weight": 3.0,
+            "conf_weight": 0.7,
+            "l2_weight": 0.0,
+            "loc_weight": 1.0,
+            "temperature": 2.0,
+            "neg_w": 1.0,
+            "distill": (),
+        },
+    }
+
     name: str = option("student", "the run's folder under --logs")
     backbone: str = option(
         "", "the student's spec, e.g. resnet18; without: mobilenetv2, or that of --weights"
@@ -135,50 +178,35 @@ class DistillConfig(TrainConfig):
     teacher: str = option("", "the teacher's checkpoint; without one the teacher is trained first")
     teacher_backbone: str = option("vgg16", "spec of a teacher that is trained first")
     teacher_epochs: int = option(0, "epochs of a teacher that is trained first; 0: as --epochs")
-    preset: str = option(
-        "tutorial", "sets the defaults of the four weights and T", ("tutorial", "paper", "soft")
+    teacher_pretrained: bool = option(
+        True, "start a teacher that is trained first from ImageNet weights, whatever the student"
     )
-    soft_weight: float = option(0.3, "factor of the soft-target loss")
-    conf_weight: float = option(0.7, "factor of the confidence loss")
-    l2_weight: float = option(0.5, "factor of the teacher-bounded regression")
-    loc_weight: float = option(1.0, "factor of the localisation loss")
-    temperature: float = option(1.0, "T, softens both distributions before they are compared")
-    neg_w: float = option(1.5, "weight of the background column in the soft-target loss")
+    preset: str = option(
+        "tutorial", "decides those settings whose defaults name presets", tuple(presets)
+    )
+    # None is what a preset decides; a config that has been made holds the value. To
+    # `dataclasses.replace` that value counts as given, so another preset does not change it.
+    soft_weight: float = option(None, "factor of the soft-target loss")
+    conf_weight: float = option(None, "factor of the confidence loss")
+    l2_weight: float = option(None, "factor of the teacher-bounded regression")
+    loc_weight: float = option(None, "factor of the localisation loss")
+    temperature: float = option(None, "T, softens both distributions before they are compared")
+    neg_w: float = option(None, "weight of the background column in the soft-target loss")
+    distill: tuple[str, ...] = option(
+        None, "feature-level terms, e.g. 'cwd(tau=1, weight=3)' hint; by itself: none"
+    )
     pos_w: float = option(1.0, "weight of the class columns in the soft-target loss")
     reg_m: float = option(0.0, "margin of the teacher bound, in squared encoded units")
     match_priors: bool = option(False, "let student and teacher have different prior sets")
     preflight: bool = option(True, "look at teacher and loss terms before the first step")
-    distill: tuple[str, ...] = option((), "feature-level terms, e.g. 'cwd(tau=1, weight=3)' hint")
-
-    usual_backbone: ClassVar[str] = "mobilenetv2"
-    presets: ClassVar[dict[str, dict[str, float]]] = {
-        "tutorial": {
-            "soft_weight": 0.3,
-            "conf_weight": 0.7,
-            "l2_weight": 0.5,
-            "loc_weight": 1.0,
-            "temperature": 1.0,
-        },
-        # Chen et al., NIPS 2017, sec. 4: mu = 0.5 shares the classification loss, nu = 0.5.
-        "paper": {
-            "soft_weight": 0.5,
-            "conf_weight": 0.5,
-            "l2_weight": 0.5,
-            "loc_weight": 1.0,
-            "temperature": 1.0,
-        },
-        # docs/evidence.md: what gained on both data sets; the bounded L2 drowns the other terms.
-        "soft": {
-            "soft_weight": 3.0,
-            "conf_weight": 0.7,
-            "l2_weight": 0.0,
-            "loc_weight": 1.0,
-            "temperature": 2.0,
-        },
-    }
 
     def __post_init__(self) -> None:
-        """Refuses values that no run can work with."""
+        """Lets the preset decide what is not given; refuses values that no run can work with."""
+        if self.preset not in self.presets:
+            raise ValueError(f"--preset must be one of {', '.join(self.presets)}: {self.preset!r}")
+        for name, value in self.presets[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         super().__post_init__()
         if self.profile and not self.teacher:
             raise ValueError("--profile needs --teacher: a profiled stage 1 trains no teacher")

@@ -14,6 +14,8 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 # Learning", 2020); memory grows with the square, so a typing error would take all of it.
 WIDEST = 4.0
 
+WITHOUT = "pass --no-pretrained, or --no-teacher-pretrained for a teacher that is trained first"
+
 
 class Backbone(nn.Module):
     """An image in, the finest source maps out.
@@ -75,7 +77,7 @@ def imagenet_state(weights: Any) -> dict[str, Tensor]:
         # RuntimeError is torch.hub's hash mismatch, or an unreadable file already in the cache.
         raise ValueError(
             f"cannot get the ImageNet weights {cache.name} ({error}); put the file at {cache} "
-            "by hand, or pass --no-pretrained"
+            f"by hand, or {WITHOUT}"
         ) from error
     return state
 
@@ -91,8 +93,7 @@ def check_width(name: str, width: float, pretrained: bool) -> None:
         raise ValueError(f"{name}: width must be above 0 and at most {WIDEST}, not {width!r}")
     if pretrained and width != 1:
         raise ValueError(
-            f"{name}(width={width}) has no ImageNet weights, only width 1.0 has; "
-            "pass --no-pretrained"
+            f"{name}(width={width}) has no ImageNet weights, only width 1.0 has; {WITHOUT}"
         )
 
 

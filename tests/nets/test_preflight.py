@@ -86,6 +86,16 @@ def test_the_look_changes_nothing(
         assert torch.equal(value, two["model"][name]), name
 
 
+def test_without_validation_images_the_teacher_sees_those_of_training(
+    words: list[object], script: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert script("train_kd", *words) == 0
+    assert "preflight: teacher's mAP on 4 validation images" in capsys.readouterr().out
+    assert script("train_kd", *words, "--name", "all", "--val") == 0
+    assert "preflight: teacher's mAP on 8 training images" in capsys.readouterr().out
+
+
 def test_a_student_that_is_no_worse_than_its_teacher_is_noticed(
     words: list[object],
     tmp_path: Path,

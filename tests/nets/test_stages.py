@@ -74,6 +74,25 @@ class TestDetector:
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
+    @pytest.mark.parametrize(
+        ("val", "every", "warned"),
+        [
+            (("VOC2007/test",), 1, True),
+            (("VOC2007/val", "VOC2012/test"), 1, True),
+            (("VOC2007/test",), 0, False),  # one validation chooses nothing
+            (("VOC2007/val", "test/train"), 1, False),
+            ((), 1, False),
+        ],
+    )
+    def test_a_choice_on_test_images_is_said(self, captured, settings, capsys, val, every, warned):
+        stages.train_detector(TrainConfig(**settings, val=val, val_every=every))
+        lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning: ")]
+        assert len(lines) == warned
+        if warned:
+            tests = " ".join(split for split in val if split.endswith("/test"))
+            assert f"by its mAP on {tests}, which makes that mAP optimistic" in lines[0]
+        assert len(captured) == 1
+
 
 class TestStudent:
     def test_settings_reach_the_task(self, captured, settings, tmp_path):
@@ -136,6 +155,22 @@ class TestStudent:
         # The student's weights of terms are not the teacher's.
         assert (teacher.conf_weight, teacher.loc_weight, teacher.resume) == (1.0, 1.0, False)
         assert len(captured) == 1
+
+    @pytest.mark.parametrize("teacher", [True, False])
+    def test_the_teacher_has_its_own_switch_for_imagenet_weights(
+        self, settings, monkeypatch, teacher
+    ):
+        def teacher_trained(config: DistillConfig) -> TrainConfig:
+            seen = []
+            monkeypatch.setattr(stages, "train_detector", lambda config: seen.append(config))
+            stages.train_teacher(config)
+            return seen[0]
+
+        assert teacher_trained(
+            DistillConfig(**settings)
+        ).pretrained  # settings turn the student's off
+        config = DistillConfig(**{**settings, "pretrained": True}, teacher_pretrained=teacher)
+        assert teacher_trained(config).pretrained is teacher
 
 
 class TestDistillers:

@@ -247,6 +247,24 @@ def test_sound_data(drawn: Path, script: Callable[..., int], tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_without_a_second_side_nothing_is_missed_on_it(
+    devkit: Devkit, script: Callable[..., int], tmp_path: Path
+) -> None:
+    words = [
+        *devkit.arguments,
+        "--val",
+        "--json",
+        tmp_path / "a.json",
+        "--html",
+        tmp_path / "a.html",
+    ]
+    assert script("tools.check_data", *words) == 0
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert set(report["splits"]) == {"VOC2007/train"}
+    assert not any(fault["message"].startswith("val:") for fault in report["faults"])
+    assert "validation: none" in (tmp_path / "a.html").read_text()
+
+
 def test_fast_reads_headers_only(
     devkit: Devkit, script: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

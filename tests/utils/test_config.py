@@ -12,24 +12,71 @@ def test_defaults_are_the_schedule_of_the_paper() -> None:
     config = parse_arguments(TrainConfig, [])
     assert config == TrainConfig()
     assert config.train == ("VOC2007/trainval", "VOC2012/trainval")
+    assert config.val == ()  # no split chooses a network unless somebody says so
     # 16551 images of VOC07+12 trainval in batches of 32: 517 steps an epoch, 120,000 in 232.
     steps = 16551 // config.batch_size * config.epochs
     assert steps == pytest.approx(120_000, rel=0.001)
     assert [m * steps for m in config.milestones] == pytest.approx([80_000, 100_000], rel=0.001)
 
 
-def test_a_preset_sets_weights_and_a_flag_beats_it() -> None:
-    names = ("soft_weight", "conf_weight", "l2_weight", "loc_weight", "temperature")
-    weights = {
-        preset: [getattr(parse_arguments(DistillConfig, ["--preset", preset]), n) for n in names]
-        for preset in ("tutorial", "paper")
+def test_a_network_is_chosen_among_several_validations() -> None:
+    for val, every, chooses in (((), 1, False), (("a/b",), 0, False), (("a/b",), 5, True)):
+        assert TrainConfig(val=val, val_every=every, epochs=6).chooses is chooses
+    assert not TrainConfig(val=("a/b",), val_every=6, epochs=6).chooses  # at the end alone
+
+
+WEIGHTS = ("soft_weight", "conf_weight", "l2_weight", "loc_weight", "temperature", "neg_w")
+
+
+def numbers(config: DistillConfig) -> list[float]:
+    """What a preset decides, but for the distillers."""
+    return [getattr(config, name) for name in WEIGHTS]
+
+
+def test_a_preset_decides_what_is_not_given() -> None:
+    expected = {
+        "tutorial": ([0.3, 0.7, 0.5, 1.0, 1.0, 1.5], ()),
+        "paper": ([0.5, 0.5, 0.5, 1.0, 1.0, 1.5], ("hint(weight=0.5)",)),
+        "soft": ([3.0, 0.7, 0.0, 1.0, 2.0, 1.0], ()),
     }
-    assert weights == {"tutorial": [0.3, 0.7, 0.5, 1.0, 1.0], "paper": [0.5, 0.5, 0.5, 1.0, 1.0]}
-    assert [getattr(DistillConfig(), n) for n in names] == weights["tutorial"]
+    assert set(DistillConfig.presets) == set(expected)
+    for preset, values in expected.items():
+        config = DistillConfig(preset=preset)
+        assert (numbers(config), config.distill) == values
+        assert parse_arguments(DistillConfig, ["--preset", preset]) == config
+    assert DistillConfig() == parse_arguments(DistillConfig, []) == DistillConfig(preset="tutorial")
+
+
+def test_what_is_given_beats_the_preset() -> None:
     flags = (["--preset", "paper"], ["--l2-weight", "2"])
-    for arguments in ([*flags[0], *flags[1]], [*flags[1], *flags[0]]):
-        config = parse_arguments(DistillConfig, arguments)
-        assert (config.l2_weight, config.soft_weight) == (2, 0.5)
+    config = DistillConfig(preset="paper", l2_weight=2)
+    assert (config.l2_weight, config.soft_weight) == (2, 0.5)
+    assert parse_arguments(DistillConfig, [*flags[0], *flags[1]]) == config
+    assert parse_arguments(DistillConfig, [*flags[1], *flags[0]]) == config
+    # Also where it is the value of another preset, nothing, or 0.
+    assert DistillConfig(preset="soft", neg_w=1.5).neg_w == 1.5
+    assert DistillConfig(preset="paper", distill=()).distill == ()
+    assert parse_arguments(DistillConfig, ["--preset", "paper", "--distill"]).distill == ()
+    assert DistillConfig(preset="paper", soft_weight=0).soft_weight == 0
+
+
+def test_a_config_holds_numbers_whatever_is_replaced_in_it() -> None:
+    config = DistillConfig(preset="soft", temperature=3)
+    assert None not in dataclasses.asdict(config).values()
+    assert dataclasses.replace(config, resume=True) == DistillConfig(
+        preset="soft", temperature=3, resume=True
+    )
+    with pytest.raises(ValueError, match=r"--preset must be one of tutorial, paper, soft: 'best'"):
+        DistillConfig(preset="best")
+
+
+def test_help_says_what_each_preset_decides(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        parse_arguments(DistillConfig, ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "the background column in the soft-target loss (default: tutorial 1.5, paper" in text
+    assert "(default: tutorial none, paper hint(weight=0.5), soft none)" in text
+    assert "in squared encoded units (default: 0.0)" in text
 
 
 def test_values_are_parsed_by_their_type() -> None:

@@ -40,7 +40,9 @@ class CheckConfig:
 
     data: str = option(TrainConfig.data, "VOC devkit: the folder that holds VOC2007, VOC2012, ...")
     train: tuple[str, ...] = option(TrainConfig.train, "splits to train on, as YEAR/SPLIT")
-    val: tuple[str, ...] = option(TrainConfig.val, "splits to validate on")
+    val: tuple[str, ...] = option(
+        TrainConfig.val, "splits to validate or to test on, which must share nothing with training"
+    )
     classes: str = option(TrainConfig.classes, "class list, one name a line")
     json: str = option("", "write everything into this file")
     html: str = option("", "write a page with the worst cases drawn into this file")
@@ -97,10 +99,11 @@ def main(arguments: Sequence[str] | None) -> None:
 
 
 def unused_classes(sides: dict[str, list[Entry]], class_names: Sequence[str]) -> list[Fault]:
-    """Classes of the list that training or validation has no sound object of."""
+    """Classes of the list that training, or validation if any, has no sound object of."""
+    looked_at = {side: entries for side, entries in sides.items() if entries}
     return [
         Fault("unused", f"{side}: no object of class {name}", name=name)
-        for name, by_side in class_balance(sides, class_names).items()
+        for name, by_side in class_balance(looked_at, class_names).items()
         for side, count in by_side.items()
         if not count["objects"]
     ]

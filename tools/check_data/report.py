@@ -65,7 +65,7 @@ def write_page(path: str | Path, report: Mapping[str, Any], figures: Sequence[Fi
 def page(report: Mapping[str, Any], figures: Sequence[Figure]) -> str:
     """The page as text."""
     state = "good" if report["trainable"] else "bad"
-    train, val = (", ".join(report[side]) for side in ("train", "val"))
+    train, val = (", ".join(report[side]) or "none" for side in ("train", "val"))
     sections = [
         ("", tiles(report)),
         ("Faults", fault_table(report)),
@@ -152,7 +152,7 @@ def bars(report: Mapping[str, Any]) -> str:
     most = max(1, *(n for pair in counts.values() for n in pair))
     rows = []
     for name, (train, val) in sorted(counts.items(), key=lambda item: -item[1][0]):
-        mark = "" if train and val else ' class="odd"'
+        mark = "" if train and (val or not report["val"]) else ' class="odd"'
         rows.append(
             f"<span{mark}>{escape(name)}</span><div>"
             f'<div class="bar" style="width:{100 * train / most:.2f}%"></div>'

@@ -26,6 +26,7 @@ from tools.compare.jobs import Job, check_same, environments, finish
 from tools.compare.plot import draw_comparison
 from tools.compare.text import markdown
 from tools.compare.variants import Variant, make_variants, teacher_job
+from tools.extras import require
 from tools.jobs import pass_on, split_passed
 from utils.cli import parse_arguments, run
 from utils.config import at_least, option
@@ -44,7 +45,7 @@ class CompareConfig:
     out: str = option("logs/compare", "folder of all runs and of the result")
     teacher: str = option("", "the teacher's checkpoint; without one it is trained first")
     teacher_flags: str = option(
-        "", "what the training of a teacher adds to the shared flags: '--backbone resnet34'"
+        "", "flags of a teacher's training beside the shared ones: '--backbone vgg16 --pretrained'"
     )
     variant: tuple[str, ...] = option(
         ("tutorial: --preset tutorial",), "what to compare with the student alone: 'name: flags'"
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None) -> None:
     """Settings -> runs that are missing -> comparison.json, comparison.md, comparison.png."""
     own, shared = split_passed(arguments)
     config = parse_arguments(CompareConfig, own)
+    require("compare", "scipy")
     out, seeds = Path(config.out), range(config.first_seed, config.first_seed + config.seeds)
     variants = make_variants(config.variant, shared)
     teacher = teacher_job(out, config.teacher, shared, shlex.split(config.teacher_flags))

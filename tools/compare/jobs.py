@@ -65,9 +65,8 @@ class Job(NamedTuple):
 
     def chosen_on(self, splits: Sequence[str]) -> bool:
         """Whether its network is the best of several epochs by images of `splits`."""
-        config = self.config
-        choice = bool(self.script) and 0 < config.val_every < config.epochs
-        return choice and not set(config.val).isdisjoint(splits)
+        chooses = bool(self.script) and self.config.chooses
+        return chooses and not set(self.config.val).isdisjoint(splits)
 
 
 def digest(path: Path) -> str:

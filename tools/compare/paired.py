@@ -62,33 +62,32 @@ def deviation(values: Sequence[float]) -> float:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean by Student's t; nan of fewer than two values."""
-    count = len(values)
-    if count < 2:
-        return math.nan, math.nan
-    mean, reach = float(np.mean(values)), t_quantile(count - 1) * deviation(values) / count**0.5
-    return mean - reach, mean + reach
+    """95 % interval of the mean by Student's t; nan of fewer than two values.
 
-
-def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """The t with P(|T| < t) = `confidence` for T of Student's distribution; to about 1e-6.
-
-    With T = sqrt(n) tan(a), the density of the angle a is proportional to cos(a)^(n - 1).
-    """
-    angles = np.linspace(0, math.pi / 2, 200_001)
-    density = np.cos(angles) ** (freedom - 1)
-    area = np.concatenate(([0.0], np.cumsum((density[1:] + density[:-1]) / 2)))
-    angle = float(np.interp(confidence, area / area[-1], angles))
-    return math.sqrt(freedom) * math.tan(angle)
-
-
-def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean over samples drawn with replacement.
-
-    It assumes no distribution, but of few values it is too narrow; nan of fewer than two.
+    Of equal values it is their mean alone, where `scipy.stats.t.interval` knows no interval.
     """
     if len(values) < 2:
         return math.nan, math.nan
-    drawn = np.random.default_rng(seed).choice(values, (RESAMPLES, len(values)))
-    low, high = np.quantile(drawn.mean(1), ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    from scipy import stats
+
+    mean, quantile = float(np.mean(values)), stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    reach = float(quantile * stats.sem(values))
+    return mean - reach, mean + reach
+
+
+def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % percentile interval of the mean over samples drawn with replacement, always the same.
+
+    It assumes no distribution, but of few values it is too narrow; nan of fewer than two. Not BCa:
+    its correction for skewness is estimated from the values left out one by one, which for a few
+    seeds is noise, and for equal values nothing at all.
+    """
+    if len(values) < 2 or any(map(math.isnan, values)):
+        return math.nan, math.nan
+    from scipy import stats
+
+    low, high = stats.bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
+        method="percentile", rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
     return float(low), float(high)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.extras import require
 from tools.jobs import split_passed
 from tools.tune import study as studies
 from tools.tune.pictures import draw
@@ -182,18 +183,18 @@ class Search:
                 f"all trials failed ({len(messages)}), the first with: {messages[0]}; correct "
                 "that, then the same command goes on"
             )
-        shares = studies.importances(self.study, self.config.search)
         with self.lock():
-            pictures = draw(self.out, trials, self.ranges, shares)
+            pictures = draw(self.out, self.study, self.config.search)
         print(summary(trials, self.words))
-        print(f"table: {self.out / 'trials.md'}, trials.json; pictures: {', '.join(pictures)}")
+        drawn = f"; pictures: {', '.join(pictures)}" if pictures else ""
+        print(f"table: {self.out / 'trials.md'}, trials.json{drawn}")
 
 
 def main(arguments: Sequence[str] | None) -> None:
     """Settings -> trials -> table, pictures and the best command."""
     own, words = split_passed(arguments)
     config = parse_arguments(TuneConfig, own)
-    studies.require_optuna()
+    require("tune", "optuna")
     with StopSignals(f"the same command goes on with {config.out}") as signals:
         search = Search(config, words, signals)
         search.go_on()

@@ -24,11 +24,6 @@ class Range(NamedTuple):
     high: float
     log: bool = True
 
-    def unit(self, value: float) -> float:
-        """Where `value` lies between low, 0, and high, 1."""
-        low, high, x = map(math.log, (*self[:2], value)) if self.log else (*self[:2], value)
-        return (x - low) / (high - low)
-
 
 RANGES = {
     # Factors matter by their ratios, hence the logarithms. 0.05 all but turns a term off, 4 drowns

@@ -18,14 +18,6 @@ HEARTBEAT, SILENCE = 15, 60  # seconds between signs of life; after which a work
 ATTEMPTS = 3  # at settings whose worker died: they may be what kills it
 
 
-def require_optuna() -> None:
-    """Raises ValueError where Optuna, an extra, is not installed."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise ValueError("this needs Optuna; install it with: pip install -e '.[tune]'") from error
-
-
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """One process at a time; others wait. The lock ends with its process, however that ends."""

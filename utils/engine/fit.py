@@ -14,7 +14,7 @@ from utils.config import TrainConfig
 from utils.data.store import Store, open_store
 from utils.engine.interrupts import Stopped, StopSignals
 from utils.engine.profiling import profile_steps
-from utils.engine.runs import LAST, RunFiles, goes_on, plain, resume, run_folder
+from utils.engine.runs import LAST, RunFiles, goes_on, kept, plain, resume, run_folder
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
 from utils.runtime import distributed
@@ -104,10 +104,11 @@ def train_epochs(
 ) -> None:
     """Trains to the end of the schedule.
 
-    Writes into `folder` after every epoch `last.pth` and a line of metrics.jsonl, and after every
+    Writes into `folder` after every epoch `last.pth` and a row of metrics.jsonl, and after every
     validation `curves.png` and, where the mAP is the best so far, `best.pth`. `last.pth` is also
-    written every `save_every` steps, before a validation, and when a signal asks for the end. In
-    whichever of these states a process is killed, resuming leads to the same weights and metrics.
+    written every `save_every` steps, before a validation, and when a signal asks for the end; a row
+    of metrics.jsonl also every `log_every` steps. In whichever of these states a process is killed,
+    resuming leads to the same weights and metrics.
 
     Args:
         trainer: new, or loaded with an earlier state.
@@ -125,7 +126,9 @@ def train_epochs(
     signals = StopSignals(f"the same command with --resume goes on from {folder / LAST}")
 
     def after_step() -> None:
-        """Saves when it is time to, and ends training when a signal has come."""
+        """Writes and saves when it is time to, and ends training when a signal has come."""
+        if trainer.steps % config.log_every == 0:
+            files.write_step(trainer.latest())
         stop = signals.noted_anywhere()
         due = config.save_every > 0 and trainer.position % config.save_every == 0
         if stop or (due and trainer.position < trainer.steps_per_epoch):
@@ -153,11 +156,12 @@ def train_epochs(
                     metrics |= {k if k == "mAP" else f"val/{k}": v for k, v in scores.items()}
                 files.keep_if_best(metrics)
             trainer.next_epoch()
-            files.write_metrics(metrics)
+            files.write_epoch(metrics)
             files.save()
             if validated:
                 files.draw()
     files.close()
+    print(kept(folder, config))
 
 
 def refuse_bad_losses(scores: dict[str, float], epoch: int) -> None:

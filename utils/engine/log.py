@@ -15,19 +15,26 @@ METRICS = "metrics.jsonl"
 
 
 class RunLog:
-    """The metrics of a run in its folder.
+    """The metrics of a run in its folder: a row an epoch, and in between a row every few steps.
+
+    Rows of steps have a `step`, counted over the run, beside their `epoch`. TensorBoard gets both
+    over steps.
 
     Args:
         folder: the run's folder; made where missing.
-        start: the last epoch whose metrics count; later lines (of a run that was interrupted after
-            it had written them) are dropped. 0 starts a new file.
+        epochs, steps: how many are done; later rows (of a run that was interrupted after it had
+            written them) are dropped. 0 steps start a new file.
     """
 
-    def __init__(self, folder: str | Path, start: int = 0) -> None:
+    def __init__(self, folder: str | Path, epochs: int = 0, steps: int = 0) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / METRICS
-        kept = [row for row in read_metrics(self.path) if row["epoch"] <= start] if start else []
+        kept = [
+            row
+            for row in (read_rows(self.path) if steps else [])
+            if (row["step"] <= steps if is_step(row) else row["epoch"] <= epochs)
+        ]
         # Whole or not at all: a run that is killed here must not lose its past.
         temporary = self.path.with_name(METRICS + ".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
@@ -36,19 +43,22 @@ class RunLog:
         with contextlib.suppress(ImportError):  # TensorBoard is an extra
             from torch.utils.tensorboard import SummaryWriter
 
-            self.events = SummaryWriter(str(self.folder), purge_step=start + 1 if start else None)
+            self.events = SummaryWriter(str(self.folder), purge_step=steps + 1 if steps else None)
 
-    def write(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Adds the metrics of an epoch (counted from 1)."""
-        row = {"epoch": epoch, **metrics}
+    def write(self, row: Mapping[str, Any], steps: int) -> None:
+        """Adds a row, that of an epoch or of a step, after so many steps of the run."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(without_nan(row)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # before the checkpoint that says that the epoch is done
         if self.events is not None:
-            for name, value in metrics.items():
-                if isinstance(value, int | float):
-                    self.events.add_scalar(name, value, epoch)
+            for name, value in row.items():
+                if isinstance(value, int | float) and name != "step":
+                    self.events.add_scalar(name, value, steps)
+
+    def flush(self) -> None:
+        """Returns when everything written is on disk, as the checkpoint after it will be."""
+        with self.path.open("a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
+        if self.events is not None:
             self.events.flush()
 
     def close(self) -> None:
@@ -57,7 +67,7 @@ class RunLog:
             self.events.close()
 
 
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a metrics file; none where it does not exist. Other lines are left out."""
     path = Path(path)
     if not path.is_file():
@@ -69,6 +79,16 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
             if isinstance(row, dict) and isinstance(row.get("epoch"), int):
                 rows.append(row)
     return rows
+
+
+def is_step(row: Mapping[str, Any]) -> bool:
+    """Whether a row is of a step, not of an epoch."""
+    return isinstance(row.get("step"), int)
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of epochs of a metrics file."""
+    return [row for row in read_rows(path) if not is_step(row)]
 
 
 def draw_curves(folder: str | Path) -> Path:

@@ -2,10 +2,11 @@
 
 import copy
 import math
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -52,7 +53,8 @@ class AveragedModel:
     for its step count in every update, which makes the CPU wait.)
 
     Args:
-        model: the network that trains.
+        model: the network that trains, on its device. Its tensors are looked up once: from here on
+            they change in place alone, as optimiser, norms and `load_state_dict` change them.
         decay: in [0, 1).
     """
 
@@ -60,25 +62,33 @@ class AveragedModel:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.steps = 0
+        self.trained = model
+        self.averages, self.copies = in_place(self.model)
+        self.values, self.counters = in_place(model)
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Takes in the weights after a step."""
+    def update(self) -> None:
+        """Takes in the weights after a step: two calls, however many tensors there are."""
         self.steps += 1
         taken = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        averages = self.model.state_dict().values()
-        pairs = list(zip(averages, model.state_dict().values(), strict=True))
-        floats = [(a, b) for a, b in pairs if a.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], taken)
-        for average, value in pairs:
-            if not average.is_floating_point():  # the batch counters of norms
-                average.copy_(value)
+        torch._foreach_lerp_(self.averages, self.values, taken)
+        if self.counters:
+            torch._foreach_copy_(self.copies, self.counters)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs."""
+        now = zip(chain(*in_place(self.trained)), self.values + self.counters, strict=True)
+        assert all(a is b for a, b in now), "the network's tensors are no longer those averaged"
         return {"model": self.model.state_dict(), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
         self.model.load_state_dict(state["model"])
         self.steps = state["steps"]
+
+
+def in_place(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The very tensors of a state dict: those that can be averaged, and the counters of norms."""
+    tensors = list(module.state_dict(keep_vars=True).values())
+    floats = [x for x in tensors if x.is_floating_point()]
+    return floats, [x for x in tensors if not x.is_floating_point()]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from utils.data.voc import Sample
+from utils.engine.gradients import NORM, shown
 from utils.runtime.distributed import mean_over_processes, world_size
 
 
@@ -25,6 +26,7 @@ class Readings:
         self.pending: list[tuple[Tensor, Tensor]] = []
         self.sums: list[float] = []
         self.steps = 0
+        self.latest: dict[str, float] = {}  # the terms of the last step that was read
 
     def add(self, terms: Mapping[str, Tensor], indices: Tensor) -> None:
         """Keeps the terms of a step, scalars on the device, and which images all processes saw."""
@@ -39,8 +41,8 @@ class Readings:
         The sums grow by one step at a time, so they do not depend on when they are read.
 
         Raises:
-            FloatingPointError: a term is infinite or NaN; names every term of the first such step
-                and its images. `place` says where training was.
+            FloatingPointError: a term, or the gradient, is infinite or NaN; names every term of the
+                first such step and its images. `place` says where training was.
         """
         if not self.pending:
             return self.means()
@@ -49,27 +51,30 @@ class Readings:
             if not all(map(math.isfinite, row)):
                 terms = ", ".join(f"{n} {v:g}" for n, v in zip(self.names, row, strict=True))
                 ids = " ".join(self.samples[i].image_id for i in indices.tolist())
+                bad = [n for n, v in zip(self.names, row, strict=True) if not math.isfinite(v)]
+                what = "gradient of the loss" if bad == [NORM] else "loss"
                 raise FloatingPointError(
-                    f"the loss is not finite shortly before {place}: {terms}; images {ids}; "
+                    f"the {what} is not finite shortly before {place}: {terms}; images {ids}; "
                     "lower --lr or look at these images; last.pth is from before that step"
                 )
             self.sums = [a + b for a, b in zip(self.sums or [0.0] * len(row), row, strict=True)]
             self.steps += 1
+            self.latest = shown(dict(zip(self.names, row, strict=True)))
         self.pending.clear()
         return self.means()
 
     def means(self) -> dict[str, float]:
         """The mean of each term over the steps that have been read."""
-        return {n: s / self.steps for n, s in zip(self.names, self.sums, strict=True)}
+        return shown({n: s / self.steps for n, s in zip(self.names, self.sums, strict=True)})
 
     def describe(self, lr: float) -> str:
         """`loss 4.21 conf 2.31 (x0.7) ... lr 0.001`: means so far and each term's weight."""
-        shown = [
+        words = [
             f"{name} {value:.3f}" + (f" (x{self.weights[name]:g})" if name in self.weights else "")
             for name, value in self.means().items()
             if name != "positives"
         ]
-        return " ".join([*shown, f"lr {lr:.2g}"])
+        return " ".join([*words, f"lr {lr:.2g}"])
 
     def state_dict(self) -> dict[str, Any]:
         """What has been read; nothing may be pending."""

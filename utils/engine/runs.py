@@ -9,7 +9,7 @@ from typing import Any
 from utils.config import TrainConfig
 from utils.engine import ledger
 from utils.engine.checkpoint import check_training, has_checkpoint, load_newest, save_checkpoint
-from utils.engine.log import RunLog, draw_curves
+from utils.engine.log import METRICS, RunLog, draw_curves, read_metrics
 from utils.engine.trainer import Trainer
 from utils.files import check_folder, naming
 from utils.runtime.distributed import barrier, is_main, restarted
@@ -19,6 +19,7 @@ LAST = "last.pth"
 # Settings that may differ when a run is resumed: they decide where and how, not what is computed.
 FREE = {"data", "classes", "logs", "name", "device", "workers", "cache", "skip_bad", "resume"}
 FREE |= {"val_every", "log_every", "ledger_every", "preflight", "save_every", "profile", "compile"}
+FREE |= {"teacher_pretrained"}  # of stage 1, a run of its own
 
 
 class RunFiles:
@@ -35,18 +36,20 @@ class RunFiles:
         self.log: RunLog | None = None
         if is_main():
             with naming(folder):
-                self.log = RunLog(folder, start=trainer.epoch)
+                self.log = RunLog(folder, trainer.epoch, trainer.steps)
             write_json(folder / "config.json", content)
 
     def save(self) -> None:
         """Writes last.pth: everything as it is now."""
-        if is_main():
+        if self.log:
+            with naming(self.log.path):
+                self.log.flush()
             model, training = self.trainer.model.state_dict(), self.trainer.state_dict()
             content = {**self.content, "model": model, "training": training}
             save_checkpoint(self.folder / LAST, content, keep_previous=True)
 
     def keep_if_best(self, metrics: dict[str, Any]) -> None:
-        """Writes best.pth where the mAP is the best so far."""
+        """Writes best.pth where the mAP is the best so far, or nothing is validated."""
         # NaN (no object to find) is no reason to throw the first network away.
         if is_main() and not metrics.get("mAP", math.inf) <= self.trainer.best:
             self.trainer.best = metrics.get("mAP", -math.inf)
@@ -54,12 +57,22 @@ class RunFiles:
             best = {**self.content, "model": model, "metrics": metrics}
             save_checkpoint(self.folder / "best.pth", best)
 
-    def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """Adds the line of the epoch that has just been closed."""
+    def write_epoch(self, metrics: dict[str, Any]) -> None:
+        """Adds the row of the epoch that has just been closed."""
+        trainer = self.trainer
         if self.log:
             with naming(self.log.path):
-                self.log.write(self.trainer.epoch, metrics)
-            print(summary(self.trainer.epoch, self.trainer.config.epochs, metrics))
+                self.log.write({"epoch": trainer.epoch, **metrics}, trainer.steps)
+            print(summary(trainer.epoch, trainer.config.epochs, metrics))
+
+    def write_step(self, metrics: dict[str, float]) -> None:
+        """Adds the row of the step that has just been done."""
+        trainer = self.trainer
+        if self.log:
+            row = {f"step/{name}": value for name, value in metrics.items()}
+            with naming(self.log.path):
+                place = {"epoch": trainer.epoch + 1, "step": trainer.steps}
+                self.log.write({**place, **row}, trainer.steps)
 
     def draw(self) -> None:
         """Writes curves.png."""
@@ -153,6 +166,19 @@ def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as JSON has them: tuples become lists."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+
+
+def kept(folder: Path, config: TrainConfig) -> str:
+    """Which network best.pth of a finished run holds, and why."""
+    if not config.val:
+        return "kept: the last network (no validation split was named)"
+    on = " ".join(config.val)
+    rows = [row for row in read_metrics(folder / METRICS) if row.get("mAP") is not None]
+    if not rows:
+        return f"kept: the last network (no object in {on})"
+    best = max(rows, key=lambda row: row["mAP"])  # the first of equals, as `keep_if_best`
+    which = "best" if len(rows) > 1 else "the only"
+    return f"kept: epoch {best['epoch']}, {which} voc07 {100 * best['mAP']:.1f} on {on}"
 
 
 def summary(epoch: int, epochs: int, metrics: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What changes from step to step of a training run. Which network it is, is not known here."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,6 +15,7 @@ from utils.boxes import Targets
 from utils.config import TrainConfig
 from utils.data.augment import augment, uniforms
 from utils.data.store import Batch, Store
+from utils.engine import gradients
 from utils.engine.evaluation import channels_last, evaluate
 from utils.engine.ledger import split, weighted
 from utils.engine.optim import AveragedModel, make_optimizer, make_schedule
@@ -65,10 +67,16 @@ class Trainer:
         self.readings = Readings(store.samples, task.weights)  # of those steps
         self.ledger = Readings(store.samples, {})  # of those among them that kept one
         self.best = -math.inf
+        self.timed = 0, 0.0  # after how many steps a clock was last looked at, and what it said
         self.augment = augment
         if config.compile:
             task.compile()
             self.augment = torch.compile(augment)
+
+    @property
+    def steps(self) -> int:
+        """Steps done since the run began."""
+        return self.epoch * self.steps_per_epoch + self.position
 
     @property
     def lr(self) -> float:
@@ -121,7 +129,7 @@ class Trainer:
                     self.ledger.add(entries, indices)
                 self.position += 1
                 bar.update()
-                if self.position % self.config.log_every == 0:
+                if self.steps % self.config.log_every == 0:
                     self.read()
                     bar.set_postfix_str(self.readings.describe(self.lr))
                 after_step()
@@ -134,6 +142,7 @@ class Trainer:
         self.task.freeze_backbone(frozen)
         if frozen != self.frozen:
             self.frozen, self.parallel = frozen, average_gradients(self.task)
+        self.timed = self.steps, time.perf_counter()
 
     def read(self) -> dict[str, float]:
         """The mean of every term over the epoch's steps so far; refuses losses as `Readings`."""
@@ -141,6 +150,12 @@ class Trainer:
         means = self.readings.read(place)
         self.ledger.read(place)
         return means
+
+    def latest(self) -> dict[str, float]:
+        """Of the last step that was read: its terms, and the pace since this was last asked."""
+        (before, then), self.timed = self.timed, (self.steps, time.perf_counter())
+        rate = (self.steps - before) * self.config.batch_size / (self.timed[1] - then)
+        return {**self.readings.latest, "lr": self.last_lr, "images_per_second": rate}
 
     def watched(self) -> dict[str, float]:
         """The ledger of the epoch so far: each term's weighted mean, and what `Task` watches."""
@@ -162,8 +177,8 @@ class Trainer:
     def step(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
         """One update of the weights; the returned terms are on the device, nothing waits.
 
-        With `ledger` the terms come with the entries of `utils.engine.ledger`; the update is the
-        same.
+        Among them is what `gradients.measure` says of it. With `ledger` they come with the entries
+        of `utils.engine.ledger`; the update is the same.
         """
         with (
             record_function("network and loss"),
@@ -175,15 +190,15 @@ class Trainer:
         with record_function("backward"):
             self.scaler.scale(terms["loss"]).backward()
         with record_function("optimiser"):
-            if self.config.clip_norm:
-                self.scaler.unscale_(self.optimizer)
-                nn.utils.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
+            self.scaler.unscale_(self.optimizer)
+            clip, may_skip = self.config.clip_norm, self.scaler.is_enabled()
+            gradient = gradients.measure(self.task.parameters(), clip, may_skip=may_skip)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.schedule.step()
             if self.average:
-                self.average.update(self.task.model)
-        return terms
+                self.average.update()
+        return {**terms, **gradient}
 
     def epoch_order(self) -> list[Tensor]:
         """The batches of this epoch as positions; the incomplete last one is left out."""

@@ -102,8 +102,9 @@ def _count_up(counts: Ints) -> Ints:
 
 
 def box_areas(boxes: Floats) -> Floats:
-    """`[N]` areas of `[N, 4]` xyxy boxes."""
-    areas: Floats = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    """`[N]` areas of `[N, 4]` xyxy boxes; an inverted one has area 0."""
+    sides = (boxes[:, 2:] - boxes[:, :2]).clip(min=0)
+    areas: Floats = sides[:, 0] * sides[:, 1]
     return areas
 
 
@@ -113,7 +114,7 @@ def overlapping_pairs(
     """The pairs of one group that overlap; pairs across groups are never formed.
 
     Args:
-        boxes: `[D, 4]`, detections, xyxy in pixels.
+        boxes: `[D, 4]`, detections, xyxy in pixels; an inverted one overlaps nothing.
         groups: `[D]`, integers >= 0.
         object_boxes: `[O, 4]`, xyxy in pixels.
         object_groups: `[O]`, in rising order.
@@ -135,24 +136,31 @@ def overlapping_pairs(
 
 
 def labelled_boxes(
-    boxes: ArrayLike | Tensor, labels: ArrayLike | Tensor, classes: int, what: str
+    boxes: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
+    classes: int,
+    what: str,
+    *,
+    inverted: bool = False,
 ) -> tuple[Floats, Ints]:
     """Boxes `[N, 4]` and labels `[N]` as arrays.
 
     Raises:
-        ValueError: `what` has a box that is not finite xyxy with x1 <= x2 and y1 <= y2, or not one
-            label in 1..classes per box.
+        ValueError: `what` has a box that is not finite xyxy, or, unless `inverted` is true, one
+            without x1 <= x2 and y1 <= y2, or not one label in 1..classes per box.
     """
     corners = _array(boxes)
     corners = corners.reshape(0, 4) if corners.size == 0 else corners
     if corners.ndim != 2 or corners.shape[1] != 4:
         raise ValueError(f"{what} boxes have shape {corners.shape}; give [N, 4]")
-    good = np.isfinite(corners).all(axis=1) & (corners[:, 2:] >= corners[:, :2]).all(axis=1)
+    good = np.isfinite(corners).all(axis=1)
+    wanted = "finite xyxy"
+    if not inverted:
+        good &= (corners[:, 2:] >= corners[:, :2]).all(axis=1)
+        wanted += ", x1 <= x2, y1 <= y2"
     if not good.all():
         i = good.argmin()
-        raise ValueError(
-            f"{what} {i} has box {corners[i].tolist()}; give finite xyxy, x1 <= x2, y1 <= y2"
-        )
+        raise ValueError(f"{what} {i} has box {corners[i].tolist()}; give {wanted}")
     numbers = finite(labels, len(corners), f"{what} labels")
     good = np.isin(numbers, np.arange(1, classes + 1))
     if not good.all():

@@ -42,6 +42,11 @@ class Evaluator:
 
     Of detections with equal scores that of the lower image id ranks first, within an image the one
     given first. So the order in which images arrive never matters.
+
+    A detection whose box is inverted or empty is false, whatever the protocol: it is there, ranks
+    by its score, has area 0 and hits nothing. The VOC devkit counts it so, because what the box and
+    an object share is no wider than the box itself. (The COCO API strikes a box of negative area
+    from the ranking, so that nonsense would cost nothing.) Objects must have x1 <= x2 and y1 <= y2.
     """
 
     def __init__(self, class_names: Sequence[str]) -> None:
@@ -77,10 +82,10 @@ class Evaluator:
 
         Args:
             image_id: unique, such as VOC2007/000005.
-            boxes: `[D, 4]`, detections, xyxy in continuous pixels, x1 <= x2 and y1 <= y2.
+            boxes: `[D, 4]`, detections, xyxy in continuous pixels, finite.
             scores: `[D]`, finite.
             labels: `[D]`, 1..K, without padding.
-            truth_boxes: `[M, 4]`, objects, as `boxes`.
+            truth_boxes: `[M, 4]`, objects, as `boxes`, with x1 <= x2 and y1 <= y2.
             truth_labels: `[M]`, 1..K.
             difficult: `[M]`, true for an object that need not be found.
 
@@ -90,7 +95,9 @@ class Evaluator:
         if image_id in self._images:
             raise ValueError(f"image {image_id} is given twice; give each image once")
         classes = len(self.class_names)
-        found, found_labels = labelled_boxes(boxes, labels, classes, f"image {image_id}: detection")
+        found, found_labels = labelled_boxes(
+            boxes, labels, classes, f"image {image_id}: detection", inverted=True
+        )
         truth, truth_classes = labelled_boxes(
             truth_boxes, truth_labels, classes, f"image {image_id}: object"
         )

@@ -52,7 +52,7 @@ def save_detections(
             )
         what = f"image {image_id}: detection"
         boxes, scores, labels = detections[image_id]
-        boxes, labels = labelled_boxes(boxes, labels, len(class_names), what)
+        boxes, labels = labelled_boxes(boxes, labels, len(class_names), what, inverted=True)
         scores = finite(scores, len(boxes), f"{what} scores")
         columns = (boxes.tolist(), scores.tolist(), labels.tolist())
         for (x1, y1, x2, y2), score, label in zip(*columns, strict=True):
@@ -68,6 +68,9 @@ def load_detections(
 ) -> dict[str, tuple[Floats, Floats, Ints]]:
     """Read the files that `save_detections`, or another program, wrote.
 
+    Inverted and empty boxes are kept: they are false detections, see
+    `utils.metrics.evaluator.Evaluator`. Prints how many there are, and where the first is.
+
     Args:
         folder: holds `comp4_det_test_<class>.txt` for every class; a file may be empty.
         class_names: label k is `class_names[k - 1]`.
@@ -78,10 +81,10 @@ def load_detections(
 
     Raises:
         FileNotFoundError: a class has no file.
-        ValueError: a line without six columns, with a number that is none or not finite, or with
-            an inverted box.
+        ValueError: a line without six columns, or with a number that is none or not finite.
     """
     rows: dict[str, list[tuple[float, ...]]] = {}
+    no_area: list[str] = []
     for label, path in enumerate(class_files(folder, class_names), start=1):
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; every class needs a file, if an empty one")
@@ -95,6 +98,14 @@ def load_detections(
             except ValueError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from None
             rows.setdefault(image_id, []).append((*detection, label))
+            _, x1, y1, x2, y2 = detection
+            if x2 <= x1 or y2 <= y1:
+                no_area.append(f"{path}, line {number}")
+    if no_area:
+        print(
+            f"boxes that are inverted or empty, and so false detections: {len(no_area)}; the first "
+            f"is in {no_area[0]}"
+        )
     table = {image_id: np.array(of_image) for image_id, of_image in rows.items()}
     return {i: (t[:, 1:5], t[:, 0], t[:, 5].astype(np.int64)) for i, t in table.items()}
 
@@ -123,10 +134,6 @@ def _parse(line: str) -> tuple[str, tuple[float, ...]]:
         all_finite = False
     if not all_finite:
         raise ValueError(f"{' '.join(columns[1:])!r} is not five finite numbers; mend or drop it")
-    _, x1, y1, x2, y2 = numbers
-    # A box narrower than a pixel has xmax < xmin in VOC pixels and is none the worse for it.
-    if x2 < x1 or y2 < y1:
-        raise ValueError(f"box {' '.join(columns[2:])!r} has max < min - 1; swap or drop it")
     return image_id, numbers
 
 

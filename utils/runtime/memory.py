@@ -1,5 +1,7 @@
 """How much memory a process may still take, and where decoded images fit."""
 
+import contextlib
+import ctypes
 import os
 from pathlib import Path
 
@@ -17,6 +19,23 @@ CGROUPS = (
         "total_inactive_file",
     ),
 )
+
+
+# Of mallopt in malloc.h: freed memory above this size goes back to the system; larger pieces are
+# mapped one by one and always go back.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory() -> None:
+    """Lets this process reuse the memory that it frees, where the C library is glibc.
+
+    By default every large tensor of a step on a CPU is given back and asked for again in the next
+    step, a page fault for each 4 KiB: about a tenth of the time of a small network's step.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another system, or another C library
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def available_memory(root: Path = Path("/")) -> int:

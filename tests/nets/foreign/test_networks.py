@@ -338,8 +338,13 @@ class TestTeacher:
         stages.train_student(DistillConfig(**options, match_priors=True))
         (task,) = captured
         assert task.model.layout == "paper"
-        with pytest.raises(ValueError, match="--distill hint compares source maps"):
-            stages.train_student(DistillConfig(**options, match_priors=True, distill=("hint",)))
+        for more in ({"distill": ("hint",)}, {"preset": "paper"}):
+            config = DistillConfig(**options, match_priors=True, **more)
+            with pytest.raises(ValueError, match=r"--distill hint.* compares source maps"):
+                stages.train_student(config)
+        stages.train_student(
+            DistillConfig(**options, match_priors=True, preset="paper", distill=())
+        )
         outputs = tuple(name for name, kind in DISTILLERS.items() if not kind.compares_maps)
         stages.train_student(DistillConfig(**options, match_priors=True, distill=outputs))
         objects = Targets(torch.tensor([[[0.1, 0.2, 0.6, 0.7]]] * 2), torch.tensor([[1]] * 2))
@@ -372,7 +377,8 @@ class TestStart:
 
     def test_the_teacher_that_is_trained_first_starts_afresh(self, captured, settings, tmp_path):
         start = save_tiny(tmp_path / "start.pth", "paper")
-        config = DistillConfig(**settings, weights=start, teacher_backbone=TINY, seed=5)
+        settings |= {"teacher_backbone": TINY, "teacher_pretrained": False}
+        config = DistillConfig(**settings, weights=start, seed=5)
         stages.train_teacher(config)
         torch.manual_seed(5)
         fresh = SSD300(TINY, 20).state_dict()

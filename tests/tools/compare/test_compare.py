@@ -89,6 +89,17 @@ def test_wrong_variants_are_refused_before_any_run(
         make_variants(variants, shared)
 
 
+def test_without_scipy_one_line_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    out = tmp_path / "compare"
+    assert refused("tools.compare", "--out", out).endswith(
+        "this needs scipy; install it with: pip install -e '.[compare]'"
+    )
+    assert not out.exists()
+
+
 def test_a_given_teacher_is_not_trained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave out one"):
         teacher_job(tmp_path, "given.pth", [], ["--epochs", "3"])
@@ -142,11 +153,13 @@ def test_what_decides_the_result_is_part_of_the_budget() -> None:
 
 
 def test_choosing_on_the_test_split_is_said(tmp_path: Path) -> None:
-    job = make_variants([], ["--val-every", "5"])[0].job(tmp_path, 0, Path())
+    val = ["--val", "VOC2007/test"]
+    job = make_variants([], [*val, "--val-every", "5"])[0].job(tmp_path, 0, Path())
     assert job.chosen_on(["VOC2007/test"])
     assert not job.chosen_on(["VOC2007/val"])
-    last = make_variants([], ["--val-every", "0"])[0].job(tmp_path, 0, Path())
-    assert not last.chosen_on(["VOC2007/test"])
+    for words in ([*val, "--val-every", "0"], ["--val-every", "5"]):
+        last = make_variants([], words)[0].job(tmp_path, 0, Path())
+        assert not last.chosen_on(["VOC2007/test"])
 
 
 def test_one_claim_at_a_time(tmp_path: Path) -> None:

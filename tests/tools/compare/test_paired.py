@@ -2,9 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from tools.compare.paired import bootstrap_interval, paired_difference, t_interval, t_quantile
+from tools.compare.paired import bootstrap_interval, deviation, paired_difference, t_interval
+
+VALUES = [math.sin(7 * i) for i in range(12)]
 
 
 @pytest.mark.parametrize(
@@ -12,11 +15,22 @@ from tools.compare.paired import bootstrap_interval, paired_difference, t_interv
     [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (29, 2.045), (120, 1.980)],
 )
 def test_quantiles_are_those_of_the_tables(freedom: int, published: float) -> None:
-    assert t_quantile(freedom) == pytest.approx(published, abs=6e-4)
+    values = [float(i) for i in range(freedom + 1)]
+    low, high = t_interval(values)
+    assert (low + high) / 2 == pytest.approx(freedom / 2)
+    reach = published * deviation(values) / len(values) ** 0.5
+    assert (high - low) / 2 == pytest.approx(reach, rel=3e-4)
 
 
-def test_other_confidences() -> None:
-    assert t_quantile(4, 0.99) == pytest.approx(4.604, abs=6e-4)
+def test_the_t_interval_holds_95_percent_of_the_density() -> None:
+    # With T = sqrt(n) tan(a) the density of the angle a is proportional to cos(a)^(n - 1).
+    low, high = t_interval(VALUES)
+    n = len(VALUES) - 1
+    t = (high - low) / 2 / (deviation(VALUES) / len(VALUES) ** 0.5)
+    angles = np.linspace(0, math.pi / 2, 100_001)
+    density = np.cos(angles) ** (n - 1)
+    inside = density[angles <= math.atan(t / n**0.5)].sum() / density.sum()
+    assert inside == pytest.approx(0.95, abs=1e-4)
 
 
 def test_a_difference_by_hand() -> None:
@@ -45,11 +59,29 @@ def test_verdicts(differences: tuple[float, ...], verdict: str) -> None:
     assert paired_difference(values, baseline).verdict == verdict
 
 
+def test_the_bootstrap_draws_with_replacement() -> None:
+    drawn = np.random.default_rng(1).choice(VALUES, (100_000, len(VALUES))).mean(1)
+    expected = np.quantile(drawn, (0.025, 0.975))
+    assert bootstrap_interval(VALUES) == pytest.approx(expected, abs=0.02)
+    assert bootstrap_interval(VALUES) == bootstrap_interval(VALUES)
+
+
 def test_the_bootstrap_agrees_with_t_on_many_values() -> None:
     values = [math.sin(7 * i) for i in range(400)]
     for a, b in zip(t_interval(values), bootstrap_interval(values), strict=True):
         assert a == pytest.approx(b, abs=0.006)
-    assert bootstrap_interval(values) == bootstrap_interval(values)
+
+
+def test_equal_values_are_their_own_interval() -> None:
+    for value in (0.0, 2.0):
+        assert t_interval([value] * 3) == bootstrap_interval([value] * 3) == (value, value)
+    same = paired_difference({0: 31.0, 1: 32.0}, {0: 31.0, 1: 32.0})
+    assert same.verdict == "no significant difference"
+
+
+def test_an_undefined_value_leaves_no_interval() -> None:
+    for interval in (t_interval, bootstrap_interval):
+        assert all(map(math.isnan, interval([1.0, math.nan, 2.0])))
 
 
 def test_too_few_runs() -> None:

@@ -1,14 +1,11 @@
-"""Ranges, checked flags, watched runs, table and pictures of a search; no Optuna."""
+"""Ranges, checked flags, watched runs and the table of a search; no Optuna."""
 
 import json
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tools.tune.pictures import GRID, draw, surface
 from tools.tune.report import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of, summary
 from tools.tune.report import markdown as table
 from tools.tune.search import (
@@ -25,15 +22,8 @@ from utils.cli import parse_arguments
 from utils.config import DistillConfig
 
 
-def test_a_range_in_units():
-    assert Range(1, 100).unit(10) == pytest.approx(0.5)  # log 10 / log 100
-    assert Range(1, 5, log=False).unit(2) == 0.25  # (2 - 1) / (5 - 1)
-    for scope in RANGES.values():
-        assert (scope.unit(scope.low), scope.unit(scope.high)) == (0, 1)
-
-
 def test_every_range_holds_the_presets():
-    assert set(DistillConfig.presets["paper"]) < set(RANGES)
+    assert set(DistillConfig.presets["paper"]) - {"distill"} < set(RANGES)
     for preset in DistillConfig.presets:
         config = parse_arguments(DistillConfig, ["--preset", preset])
         for name, (low, high, _) in RANGES.items():
@@ -73,7 +63,8 @@ def teacher(tmp_path: Path) -> str:
 
 def test_training_flags_decide_the_default(teacher):
     ranges = search_ranges(["soft_weight"], [])
-    config = check_training(["--teacher", teacher, "--preset", "paper", "--neg-w=2"], ranges)
+    words = ["--teacher", teacher, "--val", "VOC2007/val", "--preset", "paper", "--neg-w=2"]
+    config = check_training(words, ranges)
     assert (config.soft_weight, config.neg_w) == (0.5, 2)
     fixed = common(config, ranges)
     assert fixed["search"] == {"soft_weight": [0.05, 4]}
@@ -101,12 +92,18 @@ def test_training_flags_decide_the_default(teacher):
 def test_training_flags_that_are_refused(teacher, words, message):
     ranges = search_ranges(["soft_weight"], ["soft_weight=0.1:0.4"])
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        check_training(["--teacher", teacher, *words], ranges)
+        check_training(["--teacher", teacher, "--val", "VOC2007/val", *words], ranges)
 
 
 def test_a_term_that_is_off_is_not_searched(teacher):
+    words = ["--teacher", teacher, "--val", "VOC2007/val", "--preset", "soft"]
     with pytest.raises(ValueError, match="l2_weight is 0 here; leave it out of --search"):
-        check_training(["--teacher", teacher, "--preset", "soft"], search_ranges(["l2_weight"], []))
+        check_training(words, search_ranges(["l2_weight"], []))
+
+
+def test_a_validation_split_has_to_be_named(teacher):
+    with pytest.raises(ValueError, match="--val names no split"):
+        check_training(["--teacher", teacher], search_ranges(["temperature"], []))
 
 
 def test_trials_are_validated_on_their_way_unless_told_how():
@@ -218,25 +215,3 @@ def test_the_best_is_complete_and_the_first_of_equals():
     assert "3 complete, 1 pruned, 1 failed, 1 running" in text
     assert "default: trial 0, mAP 25.00 %\nbest: trial 3, mAP 50.00 %" in text
     assert text.endswith("--epochs 6 --soft-weight 0.5 --temperature 2 --name tuned")
-
-
-def test_the_surface_is_the_score_near_a_trial_and_nothing_far_away():
-    places = np.array([[0.1, 0.2], [0.9, 0.2]])
-    values = surface(places, np.array([10.0, 30.0]))
-    row, left, right = int(0.2 * GRID), int(0.1 * GRID), int(0.9 * GRID)
-    assert values[row, left] == pytest.approx(10, abs=1e-6)  # exp(-0.5 * 8^2) of the other: 1e-14
-    assert values[row, right] == pytest.approx(30, abs=1e-6)
-    assert np.isnan(values[int(0.8 * GRID)]).all()
-
-
-@pytest.mark.parametrize("names", [["soft_weight", "temperature"], ["temperature"]])
-@pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1]], ids=["several", "one"])
-def test_pictures(tmp_path, names, trials):
-    importances = {} if len(trials) == 1 else {name: 1 / len(names) for name in names}
-    drawn = draw(tmp_path, trials, {name: RANGES[name] for name in names}, importances)
-    assert drawn == ["importances.png"] * bool(importances) + ["heatmap.png"]
-    for name in drawn:
-        with Image.open(tmp_path / name) as picture:
-            assert min(picture.size) > 150
-            assert len(picture.convert("L").getcolors()) > 20
-    assert draw(tmp_path, TRIALS[1:3], RANGES, {}) == []

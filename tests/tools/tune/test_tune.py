@@ -83,7 +83,7 @@ def test_a_search_that_is_interrupted_goes_on(
     assert not other["default"]
     assert report["best"]["mAP"] == max(default["mAP"], other["mAP"])
     assert len((out / "trials.md").read_text().splitlines()) == 2 + 3
-    with Image.open(out / "heatmap.png") as picture:
+    with Image.open(out / "slices.png") as picture:
         assert min(picture.size) > 300
     trained = json.loads((out / "trial-0002/config.json").read_text())["config"]
     assert trained["temperature"] == other["settings"]["temperature"]
@@ -327,5 +327,5 @@ def test_without_optuna_one_line_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "optuna", None)
     out = tmp_path / "tune"
     assert script("tools.tune", "--out", out, "--trials", 2, *training) == 2
-    assert "this needs Optuna; install it with: pip install -e '.[tune]'" in one_line()
+    assert "this needs optuna; install it with: pip install -e '.[tune]'" in one_line()
     assert not out.exists()

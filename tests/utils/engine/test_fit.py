@@ -1,5 +1,6 @@
 """The loop, with a toy task: it must not need to know what it trains."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from utils.data.voc import read_classes, read_split
 from utils.engine.evaluation import evaluate
 from utils.engine.fit import train_epochs
 from utils.engine.ledger import gradient_shares
-from utils.engine.log import read_metrics
+from utils.engine.log import read_metrics, read_rows
 from utils.engine.runs import resume
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
@@ -22,7 +23,9 @@ from utils.metrics.evaluator import Evaluator
 from utils.runtime.device import Precision, choose_device, choose_precision
 
 CPU = torch.device("cpu")
-CONFIG = TrainConfig(epochs=2, batch_size=3, lr=0.1, val_every=1, device="cpu", warmup=0)
+CONFIG = TrainConfig(
+    val=("VOC2007/val",), epochs=2, batch_size=3, lr=0.1, val_every=1, device="cpu", warmup=0
+)
 
 
 class Brightness(Task):
@@ -107,6 +110,24 @@ def test_fit_writes_a_run_and_keeps_the_best(
     assert {"config.json", "curves.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_every_few_steps_have_a_row(store: Store, names: tuple[str, ...], tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=3, log_every=2, clip_norm=0.1, lr=0.01)
+    for every, steps in ((1, [1, 2, 3, 4, 5, 6]), (2, [2, 4, 6]), (4, [4]), (9, [])):
+        folder = tmp_path / str(every)
+        train_epochs(trainer(store, replace(config, log_every=every)), None, names, {}, folder)
+        rows = [row for row in read_rows(folder / "metrics.jsonl") if "step" in row]
+        assert [row["step"] for row in rows] == steps
+        assert [row["epoch"] for row in rows] == [(step + 1) // 2 for step in steps]
+        assert all(row["step/images_per_second"] > 0 for row in rows)
+        assert all(row["step/clipped"] in (0, 1) for row in rows)
+    rows = read_rows(tmp_path / "1/metrics.jsonl")
+    for first, second, epoch in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        for name in ("loss", "error", "grad_norm"):  # an epoch's value is the mean of its steps
+            mean = (first[f"step/{name}"] + second[f"step/{name}"]) / 2
+            assert epoch[f"train/{name}"] == pytest.approx(mean, rel=1e-6)
+        assert epoch["lr"] == second["step/lr"]
+
+
 def test_the_ledger_is_written_and_changes_nothing(
     store: Store, names: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -170,9 +191,42 @@ def test_gradients_are_clipped(store: Store) -> None:
     config = replace(CONFIG, clip_norm=0.001, lr=1.0, momentum=0.0, weight_decay=0.0)
     run = trainer(store, config, scale=1e6)
     before = torch.cat([p.detach().flatten() for p in run.task.parameters()])
-    run.train_one_epoch()
+    means = run.train_one_epoch()
+    assert means["clipped"] == 1
+    assert means["grad_norm"] > 0.001
     after = torch.cat([p.detach().flatten() for p in run.task.parameters()])
     assert 0 < float((after - before).norm()) <= 2 * 0.001 * 1.01  # two steps, rate 1
+
+
+def in_fp16(store: Store, scale: float) -> Trainer:
+    """A trainer whose gradients are multiplied by `scale` until they overflow, then by 1 / 4."""
+    run = Trainer(trainer(store).task, store, CONFIG, Precision(CPU, torch.float16))
+    run.scaler = torch.GradScaler("cpu", init_scale=scale, backoff_factor=0.25 / scale)
+    return run
+
+
+def test_the_norm_is_that_of_the_unscaled_gradient(store: Store) -> None:
+    means = in_fp16(store, 64.0).train_one_epoch()
+    assert means["skipped"] == 0
+    assert means["grad_norm"] == pytest.approx(trainer(store).train_one_epoch()["grad_norm"], 0.05)
+
+
+def test_a_step_that_fp16_skips_leaves_the_mean_norm_alone(store: Store) -> None:
+    run = in_fp16(store, 1.0)
+    first = run.train_one_epoch()["grad_norm"]
+    run.scaler = in_fp16(store, 2.0**60).scaler
+    means = run.train_one_epoch()
+    assert means["skipped"] == 0.5  # one of two steps
+    assert 0 < means["grad_norm"] < 2 * first
+
+
+def test_a_gradient_that_is_not_finite_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(store)
+    monkeypatch.setattr(run.scaler, "scale", lambda loss: loss * float("inf"))
+    with pytest.raises(FloatingPointError, match="the gradient of the loss is not finite shortly"):
+        run.train_one_epoch()
 
 
 def test_the_average_is_validated_and_kept(
@@ -187,13 +241,45 @@ def test_the_average_is_validated_and_kept(
 
 
 def test_a_run_without_validation_keeps_its_last_network(
-    store: Store, names: tuple[str, ...], tmp_path: Path
+    store: Store, names: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = trainer(store)
+    run = trainer(store, replace(CONFIG, val=()))
     train_epochs(run, None, names, {}, tmp_path)
     best = torch.load(tmp_path / "best.pth", weights_only=True)
     assert torch.equal(best["model"]["1.weight"], run.model[1].weight)
     assert "mAP" not in read_metrics(tmp_path / "metrics.jsonl")[-1]
+    line = "kept: the last network (no validation split was named)\n"
+    assert capsys.readouterr().out.endswith(line)
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept", "line"),
+    [
+        ([0.25, 0.5, 0.5], 2, "kept: epoch 2, best voc07 50.0 on VOC2007/val"),
+        ([0.5, 0.25, 0.25], 1, "kept: epoch 1, best voc07 50.0 on VOC2007/val"),
+        ([None, None, 0.25], 3, "kept: epoch 3, the only voc07 25.0 on VOC2007/val"),
+        ([math.nan] * 3, 3, "kept: the last network (no object in VOC2007/val)"),
+    ],
+)
+def test_a_run_ends_with_which_network_it_has_kept(
+    scores: list[float | None],
+    kept: int,
+    line: str,
+    store: Store,
+    names: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = iter(score for score in scores if score is not None)
+    monkeypatch.setattr(Trainer, "validate", lambda *_: {"loss": 1.0, "mAP": next(given)})
+    every = 0 if None in scores else 1
+    run = trainer(store, replace(CONFIG, epochs=3, val_every=every))
+    train_epochs(run, store, names, {}, tmp_path)
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    best = torch.load(tmp_path / "best.pth", weights_only=True)["metrics"]
+    assert best["train/loss"] == rows[kept - 1]["train/loss"]
 
 
 def test_resuming_another_network_is_refused(

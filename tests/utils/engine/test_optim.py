@@ -62,7 +62,7 @@ def test_the_average_follows_its_recursion() -> None:
             model[0].weight += 1.0
             model[1].running_mean += 2.0
         model[1].num_batches_tracked += 5
-        average.update(model)
+        average.update()
         decay = min(0.5, (1 + step) / (10 + step))  # 2/11, 3/12, 4/13
         expected = decay * expected + (1 - decay) * model[0].weight.detach()
     torch.testing.assert_close(average.model[0].weight, expected)
@@ -72,6 +72,69 @@ def test_the_average_follows_its_recursion() -> None:
     other.load_state_dict(copy.deepcopy(average.state_dict()))
     assert other.steps == 3
     assert torch.equal(other.model[0].weight, average.model[0].weight)
+
+
+@torch.no_grad()
+def step(model: nn.Module, seed: int) -> None:
+    """Changes every parameter and buffer in place, as training does."""
+    rng = torch.Generator().manual_seed(seed)
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor += torch.randn(tensor.shape, generator=rng)
+        else:
+            tensor += 1
+
+
+def test_the_average_is_bit_for_bit_that_of_a_loop_over_the_state_dicts() -> None:
+    model = nn.Sequential(small(), nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5))
+    model.to(memory_format=torch.channels_last)
+    average = AveragedModel(model, decay=0.3)
+    expected = copy.deepcopy(model.state_dict())
+    for n in range(1, 8):
+        step(model, n)
+        average.update()
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                expected[name].lerp_(value, 1 - min(0.3, (1 + n) / (10 + n)))
+            else:
+                expected[name].copy_(value)
+    for name, value in average.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_loaded_weights_are_averaged_on() -> None:
+    model = small()
+    average = AveragedModel(model, decay=0.5)
+    step(model, 1)
+    average.update()
+    saved, weights = copy.deepcopy(average.state_dict()), copy.deepcopy(model.state_dict())
+    resumed = small()
+    other = AveragedModel(resumed, decay=0.5)
+    resumed.load_state_dict(weights)
+    other.load_state_dict(saved)
+    for network, its_average in ((model, average), (resumed, other)):
+        step(network, 2)
+        its_average.update()
+    for name, value in average.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], value), name
+
+
+def test_a_network_without_norms_has_an_average() -> None:
+    model = nn.Conv2d(1, 1, 1)
+    average, before = AveragedModel(model, decay=0.5), model.weight.detach().clone()
+    step(model, 1)
+    average.update()
+    # decay = min(0.5, 2/11)
+    torch.testing.assert_close(average.model.weight, (2 * before + 9 * model.weight.detach()) / 11)
+
+
+def test_an_average_over_tensors_that_no_longer_train_is_not_saved() -> None:
+    model = small()
+    average = AveragedModel(model, decay=0.5)
+    average.state_dict()
+    model[0].weight = nn.Parameter(torch.zeros(2, 3, 1, 1))
+    with pytest.raises(AssertionError, match="no longer"):
+        average.state_dict()
 
 
 def test_what_is_frozen_from_the_start_is_not_optimised() -> None:

@@ -191,6 +191,18 @@ class TestEdges:
         made = evaluator({"0": image([(0.9, 1, point)], [(1, A), (1, point)])})
         assert made.result(protocol).mean == 0
 
+    @pytest.mark.parametrize("box", [[8, 2, 2, 8], [2, 8, 8, 2], [8, 8, 2, 2], [10, 0, 0, 10]])
+    def test_an_inverted_box_is_a_false_detection(self, box):
+        # It lies in A and outranks the hit: precision 0, then 1/2 at recall 1.
+        made = evaluator({"0": image([(0.9, 1, box), (0.8, 1, A)], [(1, A)])})
+        assert made.result("voc07").mean == pytest.approx(1 / 2)
+        assert made.result("voc10").mean == pytest.approx(1 / 2)
+        assert made.result("coco").mean == pytest.approx(1 / 2)
+        assert made.coco_summary()["APs"] == pytest.approx(1 / 2)  # A and area 0 are both small
+        precision, recall, _ = made.precision_recall("class1")
+        assert (precision.tolist(), recall.tolist()) == ([0, 0.5], [0, 1])
+        assert made.detections["0"][0].tolist() == [box, A]
+
     def test_curve_without_objects(self):
         precision, recall, scores = evaluator({"0": image([(0.9, 1, A)], [])}).precision_recall(
             "class1"
@@ -391,6 +403,27 @@ def test_voc_equals_slow_loops(seed, iou):
         expected = slow_voc(images, label, iou)
         got = (eleven[f"class{label}"], area[f"class{label}"])
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_inverted_boxes_are_as_false_as_empty_ones(seed):
+    """By the devkit's loops, and by every protocol as if they were points."""
+    images = random_images(seed)
+    rng = np.random.default_rng(seed)
+    points = {}
+    for image_id, arrays in images.items():
+        boxes = arrays["boxes"]
+        x, y = rng.random((2, len(boxes))) < 0.2
+        boxes[x] = boxes[x][:, [2, 1, 0, 3]]
+        boxes[y] = boxes[y][:, [0, 3, 2, 1]]
+        flat = boxes.copy()
+        flat[x | y] = 5.0
+        points[image_id] = arrays | {"boxes": flat}
+    made = evaluator(images, 3)
+    np.testing.assert_array_equal(all_numbers(made), all_numbers(evaluator(points, 3)))
+    for label in (1, 2, 3):
+        got = (made.result(p).per_class[f"class{label}"] for p in ("voc07", "voc10"))
+        np.testing.assert_allclose(list(got), slow_voc(images, label, 0.5), rtol=0, atol=1e-12)
 
 
 def pycocotools_stats(images: Images, classes: int) -> np.ndarray:

@@ -92,9 +92,6 @@ def test_same_map_to_the_last_digit(tmp_path):
         ("b 0.5 nan 1 10 10", "is not five finite numbers"),
         ("b 0.5 1 1 inf 10", "is not five finite numbers"),
         ("b 0.5 1e999 1 10 10", "is not five finite numbers"),
-        ("b 0.5 20 1 10 10", "box '20 1 10 10' has max < min - 1; swap or drop it"),
-        ("b 0.5 11.5 1 10 10", "box '11.5 1 10 10'"),
-        ("b 0.5 1 20 10 10", "box '1 20 10 10'"),
     ],
 )
 def test_bad_lines_are_refused(tmp_path, line, message):
@@ -104,11 +101,28 @@ def test_bad_lines_are_refused(tmp_path, line, message):
         load_detections(tmp_path, NAMES)
 
 
-def test_a_box_narrower_than_a_pixel_is_no_inverted_box(tmp_path):
+def test_inverted_and_empty_boxes_are_kept_and_counted(tmp_path, capsys):
+    # In VOC pixels xmax = xmin - 1 is empty and xmax < xmin - 1 is inverted.
+    (tmp_path / "comp4_det_test_cat.txt").write_text("a 0.9 1 1 10 10\nb 0.8 20 1 10 10\n")
+    lines = "b 0.5 11.5 1 10 10\nb 0.4 1 20 10 10\nb 0.3 5 1 4 10\nb 0.2 5 1 4.1 10\n"
+    (tmp_path / "comp4_det_test_dog.txt").write_text(lines)
+    read = load_detections(tmp_path, NAMES)
+    expected = [[19, 0, 10, 10], [10.5, 0, 10, 10], [0, 19, 10, 10], [4, 0, 4, 10], [4, 0, 4.1, 10]]
+    np.testing.assert_array_equal(read["b"][0], expected)
+    (said,) = capsys.readouterr().out.splitlines()
+    first = tmp_path / "comp4_det_test_cat.txt"
+    assert said.endswith(f"false detections: 4; the first is in {first}, line 2")
+    save_detections(tmp_path / "again", NAMES, read)
+    again = load_detections(tmp_path / "again", NAMES)
+    np.testing.assert_array_equal(again["b"][0], expected)
+
+
+def test_a_box_narrower_than_a_pixel_is_no_inverted_box(tmp_path, capsys):
     thin = {"a": (np.array([[5.0, 5.0, 5.25, 9.0]]), np.array([0.5]), np.array([2]))}
     save_detections(tmp_path, NAMES, thin)
     assert (tmp_path / "comp4_det_test_dog.txt").read_text() == "a 0.5 6.0 6.0 5.25 9.0\n"
     np.testing.assert_array_equal(load_detections(tmp_path, NAMES)["a"][0], thin["a"][0])
+    assert capsys.readouterr().out == ""
 
 
 def test_missing_class_file(tmp_path):
@@ -130,7 +144,7 @@ def test_class_name_that_is_no_file_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
-    [(0, [[3, 0, 2, 1]], "detection 0 has box"), (1, [np.nan], "nan"), (2, [3], "label 3")],
+    [(0, [[3, 0, np.inf, 1]], "detection 0 has box"), (1, [np.nan], "nan"), (2, [3], "label 3")],
 )
 def test_bad_detections_are_not_written(tmp_path, column, value, message):
     columns = list(ONE_CAT["VOC2007/000005"])

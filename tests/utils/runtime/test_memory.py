@@ -109,3 +109,27 @@ def test_processes_share_the_memory_of_their_machine(monkeypatch: pytest.MonkeyP
     place, reason = choose_cache("auto", 501, CPU)
     assert place == "none"
     assert "for each of 4 processes" in reason
+
+
+def test_freed_memory_is_kept_where_the_c_library_can() -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Library:
+        def mallopt(self, name: int, value: int) -> int:
+            asked.append((name, value))
+            return 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ctypes.CDLL", lambda _: Library())
+        module.keep_freed_memory()
+        assert asked == [(-3, 2**30), (-1, 2**31 - 1)]  # numbers of glibc's malloc.h
+        patch.setattr("ctypes.CDLL", lambda _: object())  # a library without it
+        module.keep_freed_memory()
+
+
+def test_a_system_without_glibc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> None:
+        raise OSError("libc.so.6: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    module.keep_freed_memory()
