@@ -3,11 +3,14 @@
 B images, M objects (the batch's maximum), P priors, K classes, D detections.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from utils.boxes import Detections, Targets
+
+if TYPE_CHECKING:
+    from nets.ssd import SSD300
 
 __all__ = ["Detections", "Lesson", "Matches", "Outputs", "Targets"]
 
@@ -60,6 +63,6 @@ class Lesson(NamedTuple):
     negative: Tensor
     divisor: Tensor
     priors: Tensor
-    teacher: nn.Module
+    teacher: "SSD300"
     rows: Tensor
     progress: Tensor

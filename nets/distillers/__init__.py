@@ -5,6 +5,7 @@ from nets.distillers.base import Distiller
 from nets.distillers.cwd import ChannelWise
 from nets.distillers.dkd import Decoupled
 from nets.distillers.hint import Hint
+from nets.distillers.imitation import FineGrained
 from nets.distillers.mgd import MaskedGenerative
 from nets.distillers.objectness import ObjectnessScaled
 from nets.distillers.pkd import Pearson
@@ -16,6 +17,7 @@ DISTILLERS: dict[str, type[Distiller]] = {
     "cwd": ChannelWise,
     "dkd": Decoupled,
     "hint": Hint,
+    "imitation": FineGrained,
     "mgd": MaskedGenerative,
     "objectness": ObjectnessScaled,
     "pkd": Pearson,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nets.distillers import DISTILLERS, Distiller
 from nets.matching import match
 from nets.outputs import Lesson, Outputs, Targets
+from nets.ssd import SSD300
 
 STUDENT, TEACHER = (8, 16, 4), (12, 16, 24)
 GRIDS, PER_CELL = (6, 3, 1), (2, 3, 2)
@@ -52,11 +53,12 @@ def priors() -> Tensor:
     return torch.tensor(rows).clamp(0, 1)
 
 
-class Heads(nn.Module):
+class Heads(SSD300):
     """What a teacher has behind its source maps; frozen."""
 
     def __init__(self, channels: tuple[int, ...] = TEACHER, seed: int = 7) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
+        self.classes, self.per_cell = COLUMNS - 1, PER_CELL
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.conf, self.loc = (
