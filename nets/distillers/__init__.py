@@ -4,6 +4,7 @@ from nets.distillers.attention import AttentionTransfer
 from nets.distillers.base import Distiller
 from nets.distillers.cwd import ChannelWise
 from nets.distillers.dkd import Decoupled
+from nets.distillers.fgd import FocalGlobal
 from nets.distillers.fsp import FlowOfSolution
 from nets.distillers.hint import Hint
 from nets.distillers.imitation import FineGrained
@@ -17,6 +18,7 @@ DISTILLERS: dict[str, type[Distiller]] = {
     "attention": AttentionTransfer,
     "cwd": ChannelWise,
     "dkd": Decoupled,
+    "fgd": FocalGlobal,
     "fsp": FlowOfSolution,
     "hint": Hint,
     "imitation": FineGrained,

@@ -24,7 +24,7 @@ from utils.spec import build
 # Those whose value is not the mean over the images: statistics of the batch, or a common divisor.
 OVER_THE_BATCH = {"dkd", "hint", "imitation", "pkd"}
 # Those that a student which says what its teacher says has nothing to learn from.
-AGREES = ["attention", "cwd", "dkd", "fsp", "objectness", "pkd"]
+AGREES = ["attention", "cwd", "dkd", "fgd", "fsp", "objectness", "pkd"]
 
 
 def leaves(said: Outputs) -> list[torch.Tensor]:
