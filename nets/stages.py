@@ -181,6 +181,12 @@ def build_distillers(
             student_channels=student.channels,
             teacher_channels=teacher.channels,
         )
+        if distillers[name].compares_priors and student.layout != teacher.layout:
+            raise ValueError(
+                f"--distill {name} asks the teacher's heads about the student's priors, but the "
+                f"student's layout is {student.layout!r} and the teacher's {teacher.layout!r}; "
+                f"leave it out, or take one that compares outputs: {', '.join(outputs)}"
+            )
         if distillers[name].compares_maps and ours != theirs:
             raise ValueError(
                 f"--distill {name} (given, or by --preset) compares source maps, but the student's "

@@ -2,6 +2,7 @@
 
 from nets.distillers.attention import AttentionTransfer
 from nets.distillers.base import Distiller
+from nets.distillers.crosskd import CrossHead
 from nets.distillers.cwd import ChannelWise
 from nets.distillers.dkd import Decoupled
 from nets.distillers.fgd import FocalGlobal
@@ -16,6 +17,7 @@ __all__ = ["DISTILLERS", "Distiller"]
 
 DISTILLERS: dict[str, type[Distiller]] = {
     "attention": AttentionTransfer,
+    "crosskd": CrossHead,
     "cwd": ChannelWise,
     "dkd": Decoupled,
     "fgd": FocalGlobal,

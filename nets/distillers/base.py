@@ -20,12 +20,14 @@ class Distiller(nn.Module):
 
     Attributes:
         compares_maps: whether the source maps of both must have the same grids.
+        compares_priors: whether both must have the same priors, so that heads can change places.
 
     Raises:
         ValueError: `weight` is negative or no number.
     """
 
     compares_maps: bool = False
+    compares_priors: bool = False
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from tests.nets.distillers.scenes import (
 from utils.spec import build
 
 # Those whose value is not the mean over the images: statistics of the batch, or a common divisor.
-OVER_THE_BATCH = {"dkd", "hint", "imitation", "pkd"}
+OVER_THE_BATCH = {"crosskd", "dkd", "hint", "imitation", "pkd"}
 # Those that a student which says what its teacher says has nothing to learn from.
 AGREES = ["attention", "cwd", "dkd", "fgd", "fsp", "objectness", "pkd"]
 
