@@ -9,7 +9,7 @@ demo: $(VENV)/runtime
 	$(RUN) -m tools.demo
 
 test: $(VENV)/dev
-	$(RUN) -m pytest --cov --cov-report=term
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term
 
 slow: $(VENV)/dev
 	$(RUN) -m pytest -m slow

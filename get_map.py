@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from nets.detect import detect
+from nets.inputs import read_class_names
 from nets.outputs import Detections, Targets
-from nets.saved import load_network
-from nets.stages import check_class_names
+from nets.saved import check_class_names, load_detector
 from utils.cli import parse_arguments, run
 from utils.config import MapConfig
 from utils.data.store import open_store, read_samples
-from utils.data.voc import read_classes
+from utils.data.voc import check_splits
 from utils.engine.evaluation import evaluate
 from utils.files import check_file, check_folder, whole
 from utils.metrics.evaluator import Evaluator
 from utils.metrics.result_files import class_files, load_detections, result_ids, save_detections
-from utils.runtime.device import Precision, choose_device, memory_for
+from utils.runtime.device import choose_device, memory_for
 from utils.runtime.distributed import is_main
 from utils.show.draw import draw_precision_recall
 from utils.show.report import average_precision, cost, table, write_json
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None) -> None:
     """
     config = parse_arguments(MapConfig, arguments)
     check_outputs(config)
+    check_splits(config.data, config.split, "--split")
     evaluator, facts = from_files(config) if config.detections else from_network(config)
     if not is_main():
         return
@@ -66,8 +67,8 @@ def check_outputs(config: MapConfig) -> None:
 def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
     """What a checkpoint detects in the split, and facts about it."""
     device = choose_device(config.device)
-    wanted = read_classes(config.classes) if config.classes else ()
-    model, class_names = load_network(config.weights, device, wanted)
+    wanted = read_class_names(config.classes) if config.classes else ()
+    model, class_names, precision = load_detector(config.weights, device, config.amp, wanted)
     model = model.to(memory_format=torch.channels_last)
     if wanted:
         check_class_names(class_names, wanted)
@@ -81,10 +82,14 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
         return {}, detect(model, images)
 
     with memory_for(config.batch_size):
-        speed = evaluate(predict, store, evaluator, Precision(device), config.batch_size)
-    print(f"{speed['images_per_second']:.1f} images/s (network and post-processing)")
+        speed = evaluate(predict, store, evaluator, precision, config.batch_size)
+    used = precision.record()
+    print(
+        f"{speed['images_per_second']:.1f} images/s (network and post-processing), "
+        f"{used['dtype']} on {used['device']}"
+    )
     facts = {"weights": config.weights, "backbone": model.spec, "layout": model.layout}
-    return evaluator, {**facts, "images": len(store), **speed, **cost(model)}
+    return evaluator, {**facts, "arithmetic": used, "images": len(store), **speed, **cost(model)}
 
 
 def from_files(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
@@ -93,7 +98,7 @@ def from_files(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
     Raises:
         ValueError: they speak of an image that is not in the split, or of one in two ways.
     """
-    class_names = read_classes(config.classes)
+    class_names = read_class_names(config.classes)
     samples = read_samples(config, config.split, class_names)
     found = load_detections(config.detections, class_names)
     names = result_ids([sample.image_id for sample in samples])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nets.detect import detect_images
-from nets.saved import load_network
+from nets.saved import load_detector
 from utils.cli import parse_arguments, run
 from utils.config import PredictConfig
 from utils.data.media import Frame, ImageWriter, VideoWriter, open_source
@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None) -> None:
     """Checkpoint + source -> drawn result, JSON, frames per second."""
     config = parse_arguments(PredictConfig, arguments)
     check_folder(config.out, "--out")
-    model, class_names = load_network(config.weights, choose_device(config.device))
+    device = choose_device(config.device)
+    model, class_names, precision = load_detector(config.weights, device, config.amp)
     source = open_source(config.source, skip_bad=config.skip_bad)
     out = Path(config.out)
     if out.resolve() in (Path(config.source).resolve(), Path(config.source).resolve().parent):
@@ -40,7 +41,9 @@ def main(arguments: Sequence[str] | None) -> None:
         with writer, memory_for(config.batch_size):
             for batch in batched(frames, config.batch_size):
                 started = time.perf_counter()
-                detections = detect_images(model, [frame.image for frame in batch], config.score)
+                with precision.autocast():
+                    pictures = [frame.image for frame in batch]
+                    detections = detect_images(model, pictures, config.score)
                 seconds += time.perf_counter() - started
                 for frame, (boxes, scores, labels) in zip(batch, detections, strict=True):
                     picture = draw_boxes(frame.image, boxes, labels, class_names, scores)

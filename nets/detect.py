@@ -39,9 +39,10 @@ def detect_images(
     They go through the very steps that evaluation on a split goes through.
     """
     device = model.priors.device
-    padded, sizes = zip(*(pad_to_square(image, LARGEST_SIDE) for image in images), strict=True)
-    batch = torch.stack([torch.from_numpy(image) for image in padded]).to(device)
     count = len(images)
+    squares = np.empty((count, LARGEST_SIDE, LARGEST_SIDE, 3), np.uint8)
+    sizes = [pad_to_square(*pair) for pair in zip(images, squares, strict=True)]
+    batch = torch.from_numpy(squares).to(device).permute(0, 3, 1, 2)
     nothing = Targets(torch.zeros(count, 0, 4), torch.zeros(count, 0, dtype=torch.long))
     resized, _ = resize(batch, torch.tensor(sizes, device=device).float(), nothing.to(device))
     boxes, scores, labels = (x.cpu() for x in detect(model, resized, score_threshold))

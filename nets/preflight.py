@@ -1,24 +1,23 @@
 """A look at a distillation run before it costs a night; some seconds, and nothing changes."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nets.detect import detect
 from nets.outputs import Detections, Targets
 from nets.ssd import SSD300
 from nets.tasks import DistillTask
-from utils.data.augment import uniforms
 from utils.data.store import Store
 from utils.engine import ledger
 from utils.engine.evaluation import channels_last, evaluate
-from utils.engine.trainer import Trainer, eagerly
+from utils.engine.rehearsal import rehearsal
+from utils.engine.trainer import Trainer
 from utils.metrics.evaluator import Evaluator
-from utils.runtime.distributed import most_of_processes, own_part
+from utils.runtime.distributed import most_of_processes
 
 SECONDS = 3.0  # for what a network detects in a sample of the validation images
 FEW, MANY = 8, 128  # images of a sample, at least and at most
@@ -158,32 +157,10 @@ def mean_ap(trainer: Trainer, model: SSD300, sample: Store, evaluator: Evaluator
 
 def one_batch(trainer: Trainer, task: DistillTask) -> dict[str, float]:
     """The ledger of the first batch that training will see, on a CPU of a few of its images."""
-    indices = own_part(trainer.epoch_order()[0])
-    if trainer.precision.device.type == "cpu":
-        indices = indices[:ON_A_CPU]
-    (batch,) = trainer.store.batches([indices])
-    table = uniforms(len(trainer.store), trainer.config.seed, trainer.epoch)
-    task.train()
-    with (
-        unchanged_buffers(task),
-        trainer.precision.autocast(),
-        eagerly() if trainer.config.compile else nullcontext(),
-    ):
-        images, targets = trainer.shown(batch, table)
-        terms = task(channels_last(images), targets, ledger=True)
+    most = ON_A_CPU if trainer.precision.device.type == "cpu" else None
+    with rehearsal(trainer, most) as batch, trainer.precision.autocast():
+        terms = task(*batch, ledger=True)
     return {name: float(value) for name, value in ledger.split(terms)[1].items()}
-
-
-@contextmanager
-def unchanged_buffers(module: nn.Module) -> Iterator[None]:
-    """Gives the buffers, such as the running statistics of norms, their values back at the end."""
-    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
 
 
 def judge_shares(shares: dict[str, float], weights: dict[str, float]) -> list[str]:

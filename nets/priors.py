@@ -36,7 +36,9 @@ class Layout(NamedTuple):
         return tuple(2 + 2 * len(ratios) for ratios in self.ratios)
 
 
-# Liu et al. 2016, sec. 2.2 and 3.1, with the numbers of the authors' VOC configuration.
+# Liu et al. 2016, sec. 2.2 and 3.1, with the numbers of the authors' VOC configuration
+# (weiliu89/caffe, branch ssd: ssd_pascal.py). Clipped as in the PyTorch ports whose weights
+# circulate (amdegroot/ssd.pytorch: prior_box.py, `clip` True); the authors do not (`clip` False).
 PAPER = Layout(
     grids=(38, 19, 10, 5, 3, 1),
     steps=(8, 16, 32, 64, 100, 300),
@@ -105,8 +107,8 @@ def prior_boxes(layout: str = DEFAULT_LAYOUT) -> Tensor:
     priors = torch.cat(maps) / IMAGE_SIZE
     if tiling.clip == "xyxy":
         return xyxy_to_cxcywh(cxcywh_to_xyxy(priors).clamp(0, 1)).float()
-    # As in the PyTorch ports whose weights circulate: boxes keep reaching over the border, only a
-    # width or height above 1 is cut, and a centre beyond the last row (grid 10 spans 320 pixels).
+    # The ports clip the stored numbers: boxes keep reaching over the border, only a width or height
+    # above 1 is cut, and a centre beyond the last row (grid 10 spans 320 pixels).
     clipped = priors if tiling.clip == "cxcywh" else priors[:, 2:]
     clipped.clamp_(0, 1)
     return priors.float()

@@ -3,16 +3,18 @@
 The files of other projects know less; `nets.foreign` recognises and builds them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nets.foreign.convert import convert
-from nets.foreign.networks import default_names, foreign_network
-from nets.ssd import SSD300, load_weights
+from nets.foreign.networks import check_number, default_names, foreign_network
+from nets.ssd import SSD300, load_weights, with_classes
 from utils.engine.checkpoint import is_ours, load_tensors
+from utils.runtime.device import Precision, choose_precision, recorded_precision
 
 
 def describe_network(model: SSD300, class_names: Sequence[str]) -> dict[str, Any]:
@@ -36,22 +38,90 @@ def load_network(
         ValueError: the file is damaged, no checkpoint, its weights do not fit the network that it
             describes, or its class names are unknown.
     """
+    return network_in(load_tensors(path), path, device, class_names)
+
+
+def load_detector(
+    path: str | Path, device: torch.device, amp: str = "auto", class_names: Sequence[str] = ()
+) -> tuple[SSD300, tuple[str, ...], Precision]:
+    """`load_network`, and the arithmetic to detect in.
+
+    It is `amp`, see `choose_precision`; for `auto` that in which training measured the network's
+    mAP, where the checkpoint says it for this kind of device, else float32.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_network`; or the device does not have `amp`.
+    """
+    precision = choose_precision(device, amp)
     content = load_tensors(path)
+    model, names = network_in(content, path, device, class_names)
+    if amp == "auto":
+        record = content.get("arithmetic") if is_ours(content) else None
+        precision = recorded_precision(record, device)
+    return model, names, precision
+
+
+def network_in(
+    content: Any,
+    path: str | Path,
+    device: torch.device | None = None,
+    class_names: Sequence[str] = (),
+) -> tuple[SSD300, tuple[str, ...]]:
+    """`load_network` of what `load_tensors` has read from `path`."""
+    model, names = built(content, path)
+    names = names or tuple(class_names)
+    with faults_of(path):
+        check_number(model.classes, names)
+    return model.to(device).eval(), names
+
+
+def load_start(path: str | Path, class_names: Sequence[str]) -> tuple[SSD300, bool]:
+    """The network of a checkpoint, to be trained on, and whether its class heads are new.
+
+    They are, and drawn from torch's random numbers, where the checkpoint knows other classes: other
+    names, or, where it tells none, another number of them. Everything else is kept.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: as `load_network`; or it knows the same classes in another order, which is more
+            likely a mistake in the list than meant.
+    """
+    model, names = built(load_tensors(path), path)
+    if sorted(names) == sorted(class_names):
+        check_class_names(names, class_names, "--weights")
+    elif names or model.classes != len(class_names):
+        return with_classes(model, len(class_names)), True
+    return model, False
+
+
+def built(content: Any, path: str | Path) -> tuple[SSD300, tuple[str, ...]]:
+    """The network in what `path` holds, and its class names where the file tells them."""
+    with faults_of(path):
+        names = names_in(content)
+        if not is_ours(content):
+            return foreign_network(convert(content)), names
+        model = SSD300(content["backbone"], len(names), layout=content["layout"])
+        load_weights(model, content["model"])
+        return model, names
+
+
+def names_in(content: Any) -> tuple[str, ...]:
+    """The class names that a checkpoint tells; raises KeyError or ValueError where it is none."""
+    if not is_ours(content):
+        return default_names(convert(content))
+    check_entries(content)
+    return tuple(content["class_names"])
+
+
+@contextmanager
+def faults_of(path: str | Path) -> Iterator[None]:
+    """Within, what is wrong with the content of a file names the file."""
     try:
-        if is_ours(content):
-            check_entries(content)
-            names = tuple(content["class_names"])
-            model = SSD300(content["backbone"], len(names), layout=content["layout"])
-            load_weights(model, content["model"])
-        else:
-            foreign = convert(content)
-            names = default_names(foreign) or tuple(class_names)
-            model = foreign_network(foreign, names)
+        yield
     except KeyError as error:
         raise ValueError(f"{path}: the checkpoint has no entry {error}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return model.to(device).eval(), names
 
 
 def check_entries(content: dict[str, Any]) -> None:
@@ -64,3 +134,22 @@ def check_entries(content: dict[str, Any]) -> None:
     names = content["class_names"]
     if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ValueError(f"its class names are {names}, not different texts")
+
+
+def check_class_names(
+    teacher: Sequence[str],
+    student: Sequence[str],
+    who: str = "the teacher",
+    where: str = "--classes",
+) -> None:
+    """Raises ValueError unless `who`'s list and that in `where` are equal, order included."""
+    remedy = f"use the list that {who} was trained with"
+    if where == "--classes":
+        remedy += ", which counts where --classes is left out"
+    for i, (theirs, ours) in enumerate(zip(teacher, student, strict=False), start=1):
+        if theirs != ours:
+            raise ValueError(f"class {i} is {theirs!r} to {who} and {ours!r} in {where}; {remedy}")
+    if len(teacher) != len(student):
+        raise ValueError(
+            f"{who} knows {len(teacher)} classes, {where} names {len(student)}; {remedy}"
+        )

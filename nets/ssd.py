@@ -142,6 +142,14 @@ def serves(backbone: Backbone, grids: tuple[int, ...]) -> bool:
     return backbone.grids == grids[:have] and len(backbone.extras) >= len(grids) - have
 
 
+def with_classes(model: SSD300, classes: int) -> SSD300:
+    """`model` for other classes: its weights, but for new heads that classify."""
+    other = SSD300(model.spec, classes, layout=model.layout)
+    kept = {k: v for k, v in model.state_dict().items() if not k.startswith("conf.")}
+    load_weights(other, {**other.state_dict(), **kept})
+    return other
+
+
 def load_weights(model: SSD300, state: dict[str, Tensor]) -> None:
     """Copies every entry of `state` into `model`, or none.
 

@@ -11,18 +11,18 @@ from pathlib import Path
 import torch
 
 from nets.distillers import DISTILLERS, Distiller
+from nets.inputs import check_inputs, warn_of_choice
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.preflight import preflight
 from nets.priors import DEFAULT_LAYOUT, layout_named
-from nets.saved import describe_network, load_network
+from nets.saved import check_class_names, describe_network, load_network, load_start
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask, check_compatible
 from utils import spec
 from utils.config import DistillConfig, TrainConfig
 from utils.data.store import Store
-from utils.data.voc import read_classes
-from utils.engine.fit import fit
+from utils.engine.fit import check_processes, fit
 from utils.engine.runs import has_run, run_folder
 from utils.engine.trainer import Trainer
 from utils.runtime.device import choose_device
@@ -31,8 +31,9 @@ from utils.runtime.device import choose_device
 def train_detector(config: TrainConfig) -> Path:
     """Stage 1; returns the path of best.pth."""
     device = choose_device(config.device)
+    run_folder(config)
+    class_names = check_inputs(config)
     warn_of_choice(config)
-    class_names = read_classes(config.classes)
     model = build_network(config, class_names)
     task = DetectionTask(
         model,
@@ -45,15 +46,12 @@ def train_detector(config: TrainConfig) -> Path:
 def train_student(config: DistillConfig) -> Path:
     """Stage 2, after stage 1 where no teacher is given; returns the path of best.pth."""
     device = choose_device(config.device)
-    warn_of_choice(config)
-    class_names = read_classes(config.classes)
     run_folder(config)
+    class_names = check_inputs(config)
+    warn_of_choice(config)
     teacher_path: str | Path = config.teacher
     if not teacher_path:
-        # What is wrong with the student shows before hours of teacher training.
-        student = build_network(config, class_names)
-        distill_task(config, student, student)
-        teacher_path = train_teacher(config)
+        teacher_path = train_teacher(config, class_names)
         # What stopped in stage 1 has no stage 2 to go on with.
         config = dataclasses.replace(config, resume=config.resume and has_run(config))
     teacher, teacher_names = load_network(teacher_path, device, class_names)
@@ -67,17 +65,8 @@ def train_student(config: DistillConfig) -> Path:
         preflight(trainer, validation, class_names, warm=bool(config.weights))
 
     description = describe_network(student, class_names)
-    return fit(task, config, class_names, description, device, look if config.preflight else None)
-
-
-def warn_of_choice(config: TrainConfig) -> None:
-    """Says so where a run would be chosen by what it is to be judged by."""
-    tests = [split for split in config.val if split.rpartition("/")[2] == "test"]
-    if tests and config.chooses:
-        print(
-            f"warning: {config.name}/best.pth is to be the best of several by its mAP on "
-            f"{' '.join(tests)}, which makes that mAP optimistic; name another --val, or none"
-        )
+    shown = look if config.preflight else None
+    return fit(task, config, class_names, description, device, shown, teacher_path)
 
 
 def build_network(
@@ -88,22 +77,22 @@ def build_network(
     The same seed gives a student the same initial weights with and without a teacher.
 
     Raises:
-        ValueError: the backbone cannot be built or does not serve the layout; `--weights` knows
-            other classes or has another backbone than `--backbone` asks for.
+        ValueError: the backbone cannot be built or does not serve the layout; `--weights` knows the
+            classes in another order or has another backbone than `--backbone` asks for.
     """
     torch.manual_seed(config.seed)
     if not config.weights:
         return SSD300(
             config.backbone, len(class_names), layout=layout, pretrained=config.pretrained
         )
-    model, names = load_network(config.weights, class_names=class_names)
-    check_class_names(names, class_names, "--weights")
+    model, new_heads = load_start(config.weights, class_names)
     if config.backbone not in ("", model.spec):
         raise ValueError(
             f"--backbone is {config.backbone}, the network in {config.weights} is {model.spec}; "
             "leave out one of the two"
         )
-    print(f"starting from {config.weights}: {model.spec}, layout {model.layout}")
+    heads = "; it knows other classes, so the class heads begin anew" if new_heads else ""
+    print(f"starting from {config.weights}: {model.spec}, layout {model.layout}{heads}")
     return model
 
 
@@ -133,16 +122,16 @@ def distill_task(config: DistillConfig, student: SSD300, teacher: SSD300) -> Dis
     )
 
 
-def train_teacher(config: DistillConfig) -> Path:
+def train_teacher(config: DistillConfig, class_names: Sequence[str]) -> Path:
     """Stage 1 with the teacher's settings of a stage-2 configuration.
 
     A teacher that is finished is taken as it is, an interrupted one is gone on with, so that the
     two-stage script can be resumed in either stage.
     """
-    name = f"{config.name}-teacher"
     shared = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
     shared |= {
-        "name": name,
+        "name": f"{config.name}-teacher",
+        "classes": config.classes or config.weights,
         "backbone": config.teacher_backbone,
         "epochs": config.teacher_epochs or config.epochs,
         "pretrained": config.teacher_pretrained,
@@ -153,7 +142,12 @@ def train_teacher(config: DistillConfig) -> Path:
     teacher_config = TrainConfig(**shared)
     if not has_run(teacher_config):
         teacher_config = dataclasses.replace(teacher_config, resume=False)
-    print(f"stage 1: teacher {config.teacher_backbone} -> {Path(config.logs) / name}")
+    folder = run_folder(teacher_config)
+    # What is wrong with the student shows before hours of teacher training.
+    student = build_network(config, class_names)
+    untrained = SSD300(config.teacher_backbone, len(class_names))
+    check_processes(config, distill_task(config, student, untrained))
+    print(f"stage 1: teacher {config.teacher_backbone} -> {folder}")
     best = train_detector(teacher_config)
     print(f"stage 2: student {config.backbone or config.weights} under {best}")
     return best
@@ -194,23 +188,3 @@ def build_distillers(
                 f"it out, or one that compares outputs: {', '.join(outputs)}"
             )
     return distillers
-
-
-def check_class_names(
-    teacher: Sequence[str],
-    student: Sequence[str],
-    who: str = "the teacher",
-    where: str = "--classes",
-) -> None:
-    """Raises ValueError unless `who`'s list and that in `where` are equal, order included."""
-    for i, (theirs, ours) in enumerate(zip(teacher, student, strict=False), start=1):
-        if theirs != ours:
-            raise ValueError(
-                f"class {i} is {theirs!r} to {who} and {ours!r} in {where}; "
-                f"use the list that {who} was trained with"
-            )
-    if len(teacher) != len(student):
-        raise ValueError(
-            f"{who} knows {len(teacher)} classes, {where} names {len(student)}; "
-            f"use the list that {who} was trained with"
-        )

@@ -1,21 +1,26 @@
 """What tests share: a small drawn devkit, and the real command lines in this very process."""
 
+import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 import torch
 
 from tools.demo.drawn_set import make_drawn_set
+from tools.tune.search import SCRIPT, settings_flags
 from utils.cli import run
 from utils.engine.interrupts import SIGNALS
 
 Script = Callable[..., int]
 Refused = Callable[..., str]
 
-torch.set_num_threads(1)  # two busy processes on two cores make four threads crawl
+# Two busy processes on two cores make four threads crawl: neither here nor in what tests start.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +32,14 @@ def interruptible() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _same_arithmetic() -> Iterator[None]:
+    """A CPU as all machines have it: `--amp auto` is float32 and measures nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("utils.runtime.device.native_bf16", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +72,30 @@ def script() -> Script:
         return status
 
     return call
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, script: Script) -> list[str]:
+    """Has the scripts that tools would start in processes run in this one; the names of those that
+    ran. Importing torch takes each process longer than its work.
+    """
+    ran: list[str] = []
+
+    def run_script(name: str, *arguments: object, **rest: object) -> None:
+        del rest
+        ran.append(name)
+        if status := script(name.removesuffix(".py"), *arguments):
+            raise ValueError(f"{name} ended with status {status}")
+
+    def start(words: Sequence[str], settings: Mapping[str, float], folder: Path) -> Popen[bytes]:
+        place = ["--logs", folder.parent, "--name", folder.name]
+        run_script(SCRIPT, *words, *settings_flags(settings), *place)
+        return Popen(["true"])
+
+    monkeypatch.setattr("tools.compare.jobs.logged_script", run_script)
+    monkeypatch.setattr("tools.demo.__main__.script", run_script)
+    monkeypatch.setattr("tools.tune.__main__.start_student", start)
+    return ran
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """The real command lines, teacher to mAP, on a small drawn devkit; and what they refuse."""
 
 import json
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -11,6 +14,7 @@ from PIL import Image
 
 from tests.conftest import Refused, Script
 from tools.demo.drawn_set import make_drawn_set
+from utils.cli import program
 from utils.engine.checkpoint import save_checkpoint
 from utils.engine.log import read_metrics
 
@@ -61,6 +65,36 @@ def test_map_of_a_checkpoint(runs: Path, drawn: Path, tmp_path: Path, script: Sc
     assert (tmp_path / "plots/precision_recall.png").stat().st_size > 0
 
 
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_map_of_a_run_is_reproduced_to_the_last_digit(
+    amp: str, drawn: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = on(drawn, "--logs", tmp_path, "--amp", amp, "--train", "VOC2007/test", "--lr", "0.003")
+    words += ["--val", "VOC2007/train", "--batch-size", "3", "--epochs", "4", "--ema", "0.9"]
+    assert script("train_teacher", *words, "--optimizer", "adamw") == 0
+    best = torch.load(tmp_path / "ssd300/best.pth", weights_only=True)
+    assert best["metrics"]["mAP"] > 0
+    arithmetic = {"device": "cpu", "dtype": {"off": "float32", "bf16": "bfloat16"}[amp]}
+    assert best["arithmetic"] == arithmetic
+    words = ["--weights", tmp_path / "ssd300/best.pth", "--data", drawn, "--device", "cpu"]
+    words += ["--split", "VOC2007/train", "--batch-size", "3", "--json", tmp_path / "map.json"]
+    capsys.readouterr()
+    assert script("get_map", *words) == 0
+    report = json.loads((tmp_path / "map.json").read_text())
+    assert report["voc07"]["mAP"] == best["metrics"]["mAP"]
+    assert report["arithmetic"] == arithmetic
+    assert f"{arithmetic['dtype']} on cpu" in capsys.readouterr().out
+    other, dtype = {"off": ("bf16", "bfloat16"), "bf16": ("off", "float32")}[amp]
+    assert script("get_map", *words, "--amp", other) == 0
+    report = json.loads((tmp_path / "map.json").read_text())
+    assert report["arithmetic"]["dtype"] == dtype
+    for key in ("arithmetic", "provenance"):  # as older versions wrote it
+        del best[key]
+    save_checkpoint(tmp_path / "ssd300/best.pth", best)
+    assert script("get_map", *words) == 0
+    assert json.loads((tmp_path / "map.json").read_text())["arithmetic"]["dtype"] == "float32"
+
+
 def test_result_files_give_the_same_map(
     runs: Path, drawn: Path, tmp_path: Path, script: Script, refused: Refused
 ) -> None:
@@ -100,7 +134,7 @@ def test_predictions_on_a_folder_and_a_video(runs: Path, tmp_path: Path, script:
     for shade in range(5):
         writer.write(np.full((48, 64, 3), 50 * shade, np.uint8))
     writer.release()
-    arguments += ["--source", video, "--frames", "4", "--batch-size", "3"]
+    arguments += ["--source", video, "--frames", "4", "--batch-size", "3", "--amp", "bf16"]
     assert script("predict", *arguments, "--out", tmp_path / "b") == 0
     assert len(json.loads((tmp_path / "b/detections.json").read_text())) == 4
     assert (tmp_path / "b/detections.mp4").stat().st_size > 0
@@ -145,12 +179,14 @@ def flat(state: dict[str, object]) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.parametrize("amp", ["off", "bf16"])
 def test_a_teacher_beside_distillers_trains(
-    runs: Path, drawn: Path, tmp_path: Path, script: Script
+    amp: str, runs: Path, drawn: Path, tmp_path: Path, script: Script
 ) -> None:
     teacher = ["--teacher", runs / "student-teacher/best.pth", "--logs", tmp_path]
     terms = ["--distill", "cwd(tau=2, weight=3)", "hint", "attention", "--preset", "paper"]
     optimiser = ["--optimizer", "adamw", "--schedule", "cosine", "--freeze-epochs", "1"]
+    optimiser += ["--amp", amp, "--ema", "0.9", "--ledger-every", "1"]
     assert script("train_kd", *on(drawn, *teacher, *terms, *optimiser)) == 0
     (row,) = read_metrics(tmp_path / "student/metrics.jsonl")
     weights = {"soft": 0.5, "conf": 0.5, "l2": 0.5, "loc": 1, "cwd": 3, "hint": 1, "attention": 1}
@@ -166,6 +202,7 @@ REFUSED = {
     "batch": (["--batch-size", "9"], "larger than the training set (8 images)"),
     "norm": (["--batch-size", "1"], "--batch-size 1 cannot train batch norm"),
     "flag": (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
+    "fp16": (["--amp", "fp16"], "--amp fp16 is for GPUs; pass --amp bf16, auto or off"),
     "type": (["--epochs", "three"], "invalid int value: 'three'"),
     "backbone": (["--backbone", "vgg99"], "unknown backbone 'vgg99'; choose one of"),
     "option": (["--backbone", "resnet18(wide=2)"], "has no option 'wide'; it has width"),
@@ -213,6 +250,48 @@ def test_distillation_refuses_in_one_line(
     assert not (tmp_path / "logs").exists()
 
 
+WRONG_INPUTS = {
+    "data": (["--data", "nowhere"], "--train VOC2007/train: nowhere: no such folder"),
+    "train": (["--train", "VOC2007/x"], "--train VOC2007/x: "),
+    "val": (["--val", "VOC2007/x"], "--val VOC2007/x: "),
+    "classes": (["--classes", "none.txt"], "--classes none.txt: no such class list"),
+    "other classes": (["--classes", "other.txt"], "is not in the class list (it has owl, kite; --"),
+    "weights": (["--weights", "none.pth"], "--weights none.pth: no such checkpoint"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_INPUTS)
+@pytest.mark.parametrize("name", ["train_teacher", "train_kd"])
+def test_wrong_inputs_show_before_anything_is_built_or_trained(
+    name: str,
+    case: str,
+    drawn: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Refused,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.txt").write_text("owl\nkite\n")
+    monkeypatch.setattr("nets.stages.SSD300", None)  # ImageNet weights come with it
+    monkeypatch.setattr("nets.stages.load_network", None)
+    arguments, message = WRONG_INPUTS[case]
+    line = refused(name, *on(drawn, "--logs", tmp_path / "logs", "--pretrained", *arguments))
+    assert message in line
+    assert not (tmp_path / "logs").exists()
+
+
+def test_class_names_come_from_the_teacher(
+    runs: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Script
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no model_data is
+    best = runs / "student-teacher/best.pth"
+    data = ["--data", drawn, "--train", "VOC2007/train", "--logs", tmp_path]
+    assert script("train_kd", *SMALL, *data, "--teacher", best) == 0
+    assert script("tools.check_data", *data[:4], "--classes", best) == 0
+    content = torch.load(tmp_path / "student/best.pth", weights_only=True)
+    assert content["class_names"] == (drawn / "VOC2007/classes.txt").read_text().split()
+
+
 def test_a_teacher_of_other_classes_is_refused(
     runs: Path, drawn: Path, tmp_path: Path, refused: Refused
 ) -> None:
@@ -254,12 +333,13 @@ def test_a_broken_image_that_shows_late_is_refused_with_a_remedy(
 
 
 def test_results_that_cannot_be_written_are_refused_before_the_work(
-    runs: Path, tmp_path: Path, refused: Refused
+    runs: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     content = torch.load(runs / "student/best.pth", weights_only=True)
     names = [*content["class_names"][:-1], "a/b"]
     save_checkpoint(tmp_path / "a.pth", {**content, "class_names": names})
-    words = ["--weights", tmp_path / "a.pth", "--data", "none", "--save-detections", tmp_path]
+    words = ["--weights", tmp_path / "a.pth", "--data", drawn, "--save-detections", tmp_path]
+    monkeypatch.setattr("get_map.open_store", None)
     assert "class name 'a/b' cannot be part of a file name" in refused("get_map", *words)
     words = ["--weights", tmp_path / "a.pth", "--json", tmp_path / "a.pth"]
     assert "a.pth is read, too, and would be lost" in refused("get_map", *words)
@@ -287,6 +367,24 @@ def test_inverted_boxes_of_result_files_are_false_detections(
     assert "false detections: 5; the first is in" in printed
     assert "comp4_det_test_cross.txt, line 1\n" in printed
     assert json.loads((tmp_path / "a.json").read_text())["voc07"]["mAP"] == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "shown"),
+    [
+        (None, "train_kd.py"),
+        ("tools.compare.__main__", "tools.compare"),
+        ("tools.demo.drawn_set", "tools.demo.drawn_set"),
+    ],
+)
+def test_messages_name_what_was_started(
+    module: str | None, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = ModuleType("__main__")
+    started.__spec__ = ModuleSpec(module, None) if module else None
+    monkeypatch.setitem(sys.modules, "__main__", started)
+    monkeypatch.setattr(sys, "argv", ["/home/me/train_kd.py"])
+    assert program() == shown
 
 
 def test_profiling_writes_a_trace_and_no_run(
@@ -330,6 +428,16 @@ def test_damaged_checkpoints_are_refused(
         ):
             assert path.name in refused(name, "--weights", path, *extra)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_split_shows_before_a_network_is_loaded(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refused("get_map", "--weights", "none.pth")
+    assert "--split VOC2007/test: VOCdevkit: no such folder" in line
+    words = ["--data", drawn, "--split", "VOC2007/x", "--teacher", "a.pth", "--student", "b.pth"]
+    assert "--split VOC2007/x: " in refused("tools.teacher_report", *words)
 
 
 def test_prediction_refuses_what_it_cannot_read(

@@ -288,7 +288,7 @@ def torchrun(run: Request, *options: str) -> subprocess.Popen[str]:
     # After -- because torchrun takes --logs for an abbreviation of flags of its own.
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *options]
     return subprocess.Popen(
-        [*command, "--standalone", "--", f"{run.script}.py", *run.arguments],
+        [*command, "--standalone", "--", f"{run.script}.py", *run.arguments, "--amp", "off"],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,

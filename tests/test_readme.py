@@ -2,11 +2,11 @@
 
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Script
 from tools.demo.drawn_set import make_drawn_set
 
 ROOT = Path(__file__).parent.parent
@@ -35,18 +35,9 @@ def test_make_targets_exist() -> None:
             assert re.search(rf"^{target}:", makefile, re.M)
 
 
-def in_process(script: Callable[..., int]) -> Callable[..., None]:
-    """Stands for `tools.jobs.logged_script`."""
-
-    def run(name: str, *arguments: object, **rest: object) -> None:
-        del rest
-        assert script(name.removesuffix(".py"), *arguments) == 0
-
-    return run
-
-
+@pytest.mark.usefixtures("here")
 def test_commands_run_in_the_order_of_the_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Callable[..., int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Script
 ) -> None:
     devkit = tmp_path / "VOCdevkit"
     make_drawn_set(devkit, train=2, val=2, test=2, seed=3)
@@ -56,8 +47,6 @@ def test_commands_run_in_the_order_of_the_page(
     classes = (devkit / "VOC2007/classes.txt").read_text("utf-8")
     (tmp_path / "model_data/voc_classes.txt").write_text(classes, "utf-8")
     monkeypatch.chdir(tmp_path)
-    # The jobs of a tool run in this process, too.
-    monkeypatch.setattr("tools.compare.jobs.logged_script", in_process(script))
     ran = []
     for command in COMMANDS:
         program, name, *arguments = shlex.split(command, comments=True)

@@ -1,5 +1,7 @@
 """Whatever stops a run, resuming it leads to the very same end. (Kills: see tests/soak.)"""
 
+import hashlib
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -225,3 +227,114 @@ def test_two_stages_go_on_from_the_first(
     for name in ("", "-teacher"):
         ended, expected = (outcome(tmp_path / f"{run}{name}") for run in ("run", "whole"))
         assert difference(ended, expected) == ""
+
+
+@pytest.mark.parametrize("gain", [0.9, 1.4])
+def test_a_resumed_run_keeps_the_arithmetic_that_was_chosen(
+    gain: float, drawn: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def bf16_gain(trainer: Trainer) -> float:
+        measured.append(trainer.steps)
+        return gain
+
+    monkeypatch.setattr("utils.runtime.device.native_bf16", lambda: True)
+    monkeypatch.setattr("utils.engine.rehearsal.bf16_gain", bf16_gain)
+    assert script("train_teacher", *on(drawn, tmp_path, "whole")) == 0
+    words = on(drawn, tmp_path, "stopped")
+    with monkeypatch.context() as patch:
+        at_step(5, lambda: signal.raise_signal(signal.SIGTERM), patch)
+        assert script("train_teacher", *words) == 143
+    assert measured == [0, 0]
+    # What is measured now does not count, nor whether the machine has bf16.
+    monkeypatch.setattr("utils.runtime.device.native_bf16", lambda: gain < 1)
+    assert script("train_teacher", *words, "--resume") == 0
+    assert measured == [0, 0]
+    ended, expected = (tmp_path / name for name in ("stopped", "whole"))
+    assert difference(outcome(ended), outcome(expected)) == ""
+    for name in ("last.pth", "best.pth"):
+        content = torch.load(ended / name, weights_only=True)
+        dtype = "bfloat16" if gain > 1 else "float32"
+        assert content["arithmetic"] == {"device": "cpu", "dtype": dtype}
+    plain = tmp_path / "plain"
+    assert script("train_teacher", *on(drawn, tmp_path, "plain", "--amp", "off")) == 0
+    assert (difference(outcome(plain), outcome(expected)) == "") is (gain < 1)
+
+
+@pytest.fixture
+def distilled(whole: Path, drawn: Path, tmp_path: Path, script: Script) -> list[object]:
+    """The words of a stopped run under `teacher.pth`."""
+    shutil.copy(whole / "best.pth", tmp_path / "teacher.pth")
+    words = [*on(drawn, tmp_path, "run"), "--teacher", tmp_path / "teacher.pth"]
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(2, lambda: signal.raise_signal(signal.SIGTERM), patch)
+        assert script("train_kd", *words) == 143
+    return words
+
+
+def test_a_teacher_is_known_by_its_content(
+    distilled: list[object],
+    drawn: Path,
+    tmp_path: Path,
+    script: Script,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "teacher.pth").rename(tmp_path / "moved.pth")
+    content = torch.load(tmp_path / "moved.pth", weights_only=True)
+    content["model"]["conf.0.bias"] += 0.5
+    torch.save(content, tmp_path / "teacher.pth")
+    capsys.readouterr()
+    assert script("train_kd", *distilled, "--resume") == 2
+    line = capsys.readouterr().err
+    assert f"run/last.pth: its teacher is {tmp_path}/teacher.pth (SHA-256 " in line
+    assert f"this run's {tmp_path}/teacher.pth (SHA-256 " in line
+    assert line.endswith("; resume with the teacher it was started with\n")
+    assert script("train_teacher", *on(drawn, tmp_path, "run", "--resume")) == 2
+    assert "this run's none" in capsys.readouterr().err
+    assert script("train_kd", *distilled, "--resume", "--teacher", tmp_path / "moved.pth") == 0
+    assert "compared" not in capsys.readouterr().out
+    for name in ("last.pth", "best.pth"):
+        origin = torch.load(tmp_path / "run" / name, weights_only=True)["provenance"]
+        assert origin["teacher"]["path"] == str(tmp_path / "moved.pth")
+        read = (tmp_path / "moved.pth").read_bytes()
+        assert origin["teacher"]["sha256"] == hashlib.sha256(read).hexdigest()
+        assert origin["torch"] == torch.__version__
+        assert {"commit", "device"} <= set(origin)
+        assert "weights" not in origin
+
+
+def test_a_checkpoint_without_a_hash_compares_paths(
+    distilled: list[object], tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(tmp_path / "run/last.pth", weights_only=True)
+    for key in ("arithmetic", "provenance"):
+        del content[key]
+    torch.save(content, tmp_path / "run/last.pth")
+    shutil.copy(tmp_path / "teacher.pth", tmp_path / "moved.pth")
+    moved = [*distilled, "--teacher", tmp_path / "moved.pth"]
+    capsys.readouterr()
+    assert script("train_kd", *moved, "--resume") == 2
+    assert f"its teacher is '{tmp_path}/teacher.pth'" in capsys.readouterr().err
+    assert script("train_kd", *distilled, "--resume") == 0
+    said = capsys.readouterr().out
+    assert said.count("does not know its teacher's content; the paths of the two are compared") == 1
+
+
+def test_what_a_run_started_from_may_change_later(
+    whole: Path, drawn: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(whole / "best.pth", tmp_path / "start.pth")
+    words = on(drawn, tmp_path, "run", "--weights", tmp_path / "start.pth")
+    with monkeypatch.context() as patch:
+        at_step(2, lambda: signal.raise_signal(signal.SIGTERM), patch)
+        assert script("train_teacher", *words) == 143
+    begun = torch.load(tmp_path / "run/last.pth", weights_only=True)["provenance"]["weights"]
+    read = (tmp_path / "start.pth").read_bytes()
+    sha256 = hashlib.sha256(read).hexdigest()
+    assert begun == {"path": str(tmp_path / "start.pth"), "sha256": sha256}
+    shutil.copy(whole / "last.pth", tmp_path / "other.pth")
+    assert script("train_teacher", *words, "--weights", tmp_path / "other.pth", "--resume") == 0
+    for name in ("last.pth", "best.pth"):
+        content = torch.load(tmp_path / "run" / name, weights_only=True)
+        assert content["provenance"]["weights"] == begun

@@ -1,25 +1,40 @@
 """Brings PASCAL VOC 2007 (trainval and test) and 2012 (trainval) into a devkit.
 
-    python -m tools.download_voc --years 2007 2012 --data VOCdevkit
+python -m tools.download_voc --years 2007 2012 --data VOCdevkit
 
 What is complete is left alone, so a run that broke off is simply repeated.
 """
 
-import argparse
 import io
-import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 from torchvision.datasets.utils import download_and_extract_archive
 from torchvision.datasets.voc import DATASET_YEAR_DICT
+
+from utils.cli import parse_arguments, run
+from utils.config import option
 
 # year -> split -> torchvision's name of the archive that holds it
 ARCHIVES = {
     "2007": {"trainval": "2007", "test": "2007-test"},
     "2012": {"trainval": "2012"},
 }
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """Brings PASCAL VOC 2007 (trainval and test) and 2012 (trainval) into a devkit."""
+
+    years: tuple[str, ...] = option(tuple(ARCHIVES), "years to fetch", tuple(ARCHIVES))
+    data: str = option("VOCdevkit", "the devkit to fill")
+
+    def __post_init__(self) -> None:
+        """Refuses to fetch nothing."""
+        if not self.years:
+            raise ValueError(f"--years names none; give some of {', '.join(ARCHIVES)}")
 
 
 def download_voc(devkit: str | Path, years: Sequence[str]) -> list[str]:
@@ -82,20 +97,12 @@ def _fetch(devkit: Path, archive: dict[str, str]) -> None:
         ) from None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--years", nargs="+", choices=sorted(ARCHIVES), default=sorted(ARCHIVES))
-    parser.add_argument("--data", default="VOCdevkit", help="the devkit to fill")
-    given = parser.parse_args(arguments)
-    try:
-        fetched = download_voc(given.data, given.years)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{given.data}: fetched {', '.join(fetched) or 'nothing, all is there'}")
-    return 0
+def main(arguments: Sequence[str] | None) -> None:
+    """Settings -> archives that are missing."""
+    config = parse_arguments(DownloadConfig, arguments)
+    fetched = download_voc(config.data, config.years)
+    print(f"{config.data}: fetched {', '.join(fetched) or 'nothing, all is there'}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

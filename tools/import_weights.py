@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nets.foreign.convert import PROJECTS, convert
-from nets.foreign.networks import default_names, foreign_network
+from nets.foreign.networks import check_number, default_names, foreign_network
+from nets.inputs import read_class_names
 from nets.saved import describe_network
 from utils.cli import Parser, run
-from utils.data.voc import read_classes
 from utils.engine.checkpoint import is_ours, load_tensors, save_checkpoint
 from utils.files import check_folder
 
@@ -41,7 +41,7 @@ def import_weights(
     Args:
         source: a file that `nets.foreign.convert` recognises.
         destination: a name that is free.
-        classes: a class list, see `read_classes`; needed where the names are unknown.
+        classes: see `nets.inputs.read_class_names`; needed where the names are unknown.
         project: as for `convert`.
 
     Raises:
@@ -57,8 +57,9 @@ def import_weights(
         raise ValueError(f"{source}: is a checkpoint of this program already")
     try:
         foreign = convert(content, project)
-        names = read_classes(classes) if classes else default_names(foreign)
-        model = foreign_network(foreign, names)
+        names = read_class_names(classes) if classes else default_names(foreign)
+        check_number(foreign.classes, names)
+        model = foreign_network(foreign)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     Path(destination).parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,29 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # What torchrun tells a process about itself; a job of that process is none of torchrun's.
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
-RUNNING: list[subprocess.Popen[bytes]] = []  # what `logged_script` has under way
+
+
+class Running:
+    """The scripts that a tool has under way, so that a signal to it reaches all of them."""
+
+    def __init__(self) -> None:
+        self.processes: set[subprocess.Popen[bytes]] = set()
+        self.signum = 0
+
+    def wait(self, process: subprocess.Popen[bytes]) -> int:
+        """The exit status of a process that has just been started."""
+        self.processes.add(process)
+        if self.signum:  # it came while the process was being started
+            process.send_signal(self.signum)
+        status = process.wait()
+        self.processes.remove(process)
+        return status
+
+    def pass_on(self, signum: int) -> None:
+        """Sends a signal to all of them, and to any that is started from now on."""
+        self.signum = signum
+        for process in tuple(self.processes):
+            process.send_signal(signum)
 
 
 def split_passed(arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -50,7 +72,12 @@ def script(name: str, *arguments: object) -> None:
 
 
 def logged_script(
-    name: str, *arguments: object, log: Path, environment: Mapping[str, str], claim: int
+    name: str,
+    *arguments: object,
+    log: Path,
+    environment: Mapping[str, str],
+    claim: int,
+    running: Running,
 ) -> None:
     """Runs a script to its end; what it prints is added to the file `log`.
 
@@ -60,6 +87,7 @@ def logged_script(
         log: made where missing, with its folder.
         environment: variables to set besides this process's own, those of torchrun left out.
         claim: what `claimed` gave; it holds for as long as the script runs, whatever happens here.
+        running: it is one of these for as long.
 
     Raises:
         ValueError: it failed; names its last line and the log.
@@ -75,17 +103,9 @@ def logged_script(
             env={**own_environment(), **environment},
             pass_fds=(claim,),
         ) as process:
-            RUNNING.append(process)
-            status = process.wait()
-            RUNNING.remove(process)
+            status = running.wait(process)
     if status:
         raise ValueError(f"{name} ended with status {status}: {last_line(log)} (see {log})")
-
-
-def pass_on(signum: int) -> None:
-    """Sends a signal to every script that `logged_script` has under way."""
-    for process in tuple(RUNNING):
-        process.send_signal(signum)
 
 
 def last_line(log: Path) -> str:

@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors."""
+    """argparse with one-line errors, for what was started."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(prog=program(), **keywords)
 
     def error(self, message: str) -> NoReturn:
         """Prints one line, in one process, and exits with status 2."""
@@ -41,7 +44,6 @@ def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> 
         SystemExit: unknown flag, or a value of the wrong type; status 2 after one line.
     """
     parser = Parser(
-        prog=program(),
         description=schema.__doc__,
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -120,9 +122,9 @@ def end(message: str, status: int) -> NoReturn:
 
 
 def program() -> str:
-    """What was started: `train_kd.py`, or `tools.compare` where that is a folder."""
-    path = Path(sys.argv[0])
-    return f"tools.{path.parent.name}" if path.name == "__main__.py" else path.name
+    """What was started: `train_kd.py`, or what `python -m` was given, `tools.compare`."""
+    module = sys.modules["__main__"].__spec__
+    return module.name.removesuffix(".__main__") if module else Path(sys.argv[0]).name
 
 
 def line(text: str, longest: int = 1200) -> str:

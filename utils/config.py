@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+# The class list of a run to which neither a flag nor a checkpoint tells another.
+CLASSES = "model_data/voc_classes.txt"
+
 # No setting is meant to be larger, and torch's integers and float32 hold it and its square.
 LARGEST = 1e9
 # What training does with objects that are marked difficult.
 DIFFICULT = ("ignore", "train", "background")
+ARITHMETICS = ("auto", "off", "bf16", "fp16")
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:  # noqa: A002
@@ -25,10 +29,14 @@ class DataConfig:
     """Where images and class names come from."""
 
     data: str = option("VOCdevkit", "VOC devkit: the folder that holds VOC2007, VOC2012, ...")
-    classes: str = option("model_data/voc_classes.txt", "class list, one name a line")
+    classes: str = option(
+        "",
+        "class list, one name a line, or a checkpoint that knows its classes; without: that of the "
+        f"checkpoint given, else {CLASSES}",
+    )
     skip_bad: bool = option(False, "leave out images and annotations with errors, and list them")
     cache: str = option("auto", "where decoded images live", ("auto", "device", "ram", "none"))
-    workers: int = option(4, "threads that decode images")
+    workers: int = option(4, "threads that decode images, or copy them for a GPU")
     device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
     batch_size: int = option(32, "images a step, of all processes together")
 
@@ -54,7 +62,11 @@ class TrainConfig(DataConfig):
         "", "spec, e.g. resnet34 or 'mobilenetv2(width=0.35)'; without: vgg16, or that of --weights"
     )
     pretrained: bool = option(True, "start the backbone from ImageNet weights")
-    weights: str = option("", "start from this checkpoint, ours or another project's")
+    weights: str = option(
+        "",
+        "start from this checkpoint, ours or another project's; of one that knows other classes "
+        "the class heads begin anew",
+    )
     name: str = option("ssd300", "the run's folder under --logs")
     logs: str = option("logs", "where runs are written")
     resume: bool = option(False, "go on from the run's last.pth")
@@ -74,7 +86,10 @@ class TrainConfig(DataConfig):
     freeze_epochs: int = option(0, "epochs at the start in which the backbone does not train")
     ema: float = option(0.0, "decay of the averaged weights, e.g. 0.999; 0 turns them off")
     amp: str = option(
-        "auto", "arithmetic on a GPU; auto is bf16 where it has it", ("auto", "off", "bf16", "fp16")
+        "auto",
+        "arithmetic; auto is bf16 on a GPU that has it and on a CPU that is faster with it; off is "
+        "float32 (on a GPU without TF32)",
+        ARITHMETICS,
     )
     compile: bool = option(False, "compile the network and its loss with torch.compile")
     profile: bool = option(False, "profile some steps instead of training; writes trace.json")
@@ -219,11 +234,15 @@ class DistillConfig(TrainConfig):
 class MapConfig(DataConfig):
     """Evaluation on a split, of a checkpoint or of any detector's VOC result files."""
 
-    classes: str = option("", "class list; default: the one in the checkpoint")
     weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth")
     detections: str = option("", "instead: a folder of files comp4_det_test_CLASS.txt")
     split: tuple[str, ...] = option(("VOC2007/test",), "splits to evaluate, as YEAR/SPLIT")
     batch_size: int = option(32, "images a forward pass, in each process")
+    amp: str = option(
+        "auto",
+        "arithmetic; auto is what training measured the mAP in, off where that is not known",
+        ARITHMETICS,
+    )
     cache: str = option("none", "where decoded images live", ("auto", "device", "ram", "none"))
     json: str = option("", "write the result to this file")
     plots: str = option("", "write precision-recall plots into this folder")
@@ -234,6 +253,8 @@ class MapConfig(DataConfig):
         super().__post_init__()
         if bool(self.weights) == bool(self.detections):
             raise ValueError("give either --weights, such as logs/RUN/best.pth, or --detections")
+        if not self.split:
+            raise ValueError("--split names no split; give at least one, as YEAR/SPLIT")
         if self.detections and not self.classes:
             raise ValueError("--detections needs --classes: result files do not name their order")
 
@@ -249,6 +270,11 @@ class PredictConfig:
     score: float = option(0.5, "show detections with at least this score")
     batch_size: int = option(8, "images a forward pass")
     device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
+    amp: str = option(
+        "auto",
+        "arithmetic; auto is what training measured the mAP in, off where that is not known",
+        ARITHMETICS,
+    )
     frames: int = option(0, "stop a video after this many frames; 0: at its end")
     skip_bad: bool = option(False, "leave out unreadable images, and list them")
 
@@ -257,7 +283,9 @@ class PredictConfig:
         if not self.weights or not self.source:
             raise ValueError("--weights and --source are needed; see --help")
         at_least(self, 1, "batch_size")
-        at_least(self, 0, "frames", "score")
+        at_least(self, 0, "frames")
+        if not 0 <= self.score <= 1:
+            raise ValueError(f"--score must be in 0 .. 1, not {self.score}")
 
 
 def flag(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -69,6 +70,15 @@ def write_whole(path: str | Path, text: str) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a file's content: what tells it from another file, whatever their names."""
+    content = hashlib.sha256()
+    with naming(Path(path)), Path(path).open("rb") as file:
+        while block := file.read(2**20):
+            content.update(block)
+    return content.hexdigest()
 
 
 def check_file(path: str | Path, flag: str, inputs: Sequence[str] = ()) -> None:

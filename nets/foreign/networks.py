@@ -19,18 +19,22 @@ def default_names(foreign: Foreign) -> tuple[str, ...]:
     return VOC if foreign.classes == len(VOC) else ()
 
 
-def foreign_network(foreign: Foreign, class_names: Sequence[str]) -> SSD300:
+def check_number(classes: int, class_names: Sequence[str]) -> None:
+    """Raises ValueError unless the names are as many as the classes of a network."""
+    if len(class_names) != classes:
+        raise ValueError(
+            f"its network has {classes} classes, for which {len(class_names) or 'no'} names are "
+            "given; list them in a file, one a line, and pass it as --classes, or first run "
+            "python -m tools.import_weights with --classes"
+        )
+
+
+def foreign_network(foreign: Foreign) -> SSD300:
     """The network of another project, with its own priors and normalisation.
 
     Raises:
-        ValueError: the names are not as many as the classes, or the weights do not fit.
+        ValueError: the weights do not fit.
     """
-    if len(class_names) != foreign.classes:
-        raise ValueError(
-            f"{foreign.project} weights with {foreign.classes} classes, for which "
-            f"{len(class_names) or 'no'} names are given; list them in a file, one a line, and "
-            "pass it as --classes, or first run python -m tools.import_weights with --classes"
-        )
     model = SSD300(foreign.backbone, foreign.classes, layout=foreign.layout)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (foreign.mean, foreign.std))
     load_weights(model, {**foreign.state, "mean": mean, "std": std})

@@ -13,7 +13,8 @@ from nets.matching import match
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Outputs, Targets
 from nets.priors import prior_boxes
-from utils.data.augment import augment, uniforms
+from utils.data import augment as module
+from utils.data.augment import augment, show_at_once, uniforms
 
 PRIORS = prior_boxes()[-200:]
 
@@ -52,7 +53,10 @@ def test_matching_mining_and_losses_are_one_graph_for_all_batches() -> None:
             compiled(*scene(seed))
 
 
-def test_augmentation_is_one_graph_for_all_batches() -> None:
+def test_augmentation_on_a_gpu_is_one_graph_for_all_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "form_on", lambda _: show_at_once)
     compiled = torch.compile(augment, fullgraph=True, backend="eager")
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     sizes = torch.tensor([[64.0, 48.0], [50.0, 64.0]])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nets.saved import describe_network, load_network
+from nets.saved import check_class_names, describe_network, load_network
 from nets.ssd import SSD300, load_weights
 from utils.engine.checkpoint import save_checkpoint
 
@@ -141,3 +141,20 @@ def test_values_that_are_no_weights(model, tmp_path, value, message):
 def test_entries_of_the_wrong_type(model, tmp_path, changes, message):
     with pytest.raises(ValueError, match=rf"best\.pth: its {message}"):
         load_network(write(tmp_path / "best.pth", model, **changes))
+
+
+class TestClassNames:
+    def test_equal_lists(self):
+        check_class_names(("cat", "dog"), ["cat", "dog"])
+
+    @pytest.mark.parametrize(
+        ("teacher", "student", "message"),
+        [
+            (("cat", "dog"), ("dog", "cat"), "class 1 is 'cat' to the teacher and 'dog' in --cla"),
+            (("cat",), ("cat", "dog"), "knows 1 classes, --classes names 2"),
+            (("cat", "dog"), ("cat",), "knows 2 classes, --classes names 1"),
+        ],
+    )
+    def test_other_lists_are_refused(self, teacher, student, message):
+        with pytest.raises(ValueError, match=message):
+            check_class_names(teacher, student)

@@ -1,5 +1,7 @@
 """How settings become tasks; the stages in earnest run in test_cli."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -20,11 +22,12 @@ def captured(monkeypatch, tmp_path):
     """Calls of `fit`, which does nothing here."""
     calls = []
 
-    def fit(task, config, class_names, description, _device, _look=None):
+    def fit(task, config, class_names, description, *_):
         calls.append((task, config, class_names, description))
         return tmp_path / config.logs / config.name / "best.pth"
 
     monkeypatch.setattr(stages, "fit", fit)
+    monkeypatch.setattr("nets.inputs.check_splits", lambda *_: None)  # there is no data
     return calls
 
 
@@ -47,6 +50,7 @@ def settings(tmp_path, classes) -> dict[str, object]:
 
 
 def save_teacher(path, names=("cat", "dog")) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
     model = SSD300("resnet18(width=0.25)", len(names))
     save_checkpoint(path, {**describe_network(model, names), "model": model.state_dict()})
     return str(path)
@@ -131,6 +135,15 @@ class TestStudent:
         alone, distilled = (call[0].model.state_dict() for call in captured)
         assert all(torch.equal(distilled[key], value) for key, value in alone.items())
 
+    def test_the_teachers_classes_count_unless_others_are_given(self, captured, settings, tmp_path):
+        names = ("elk", "owl", "ox")
+        teacher = save_teacher(tmp_path / "teacher.pth", names)
+        start = save_teacher(tmp_path / "start.pth", ("cat", "dog"))
+        options = {**settings, "classes": "", "backbone": "", "weights": start}
+        stages.train_student(DistillConfig(**options, teacher=teacher))
+        ((task, _, found, _),) = captured
+        assert (found, task.model.classes) == (names, 3)
+
     def test_other_classes_are_refused(self, captured, settings, tmp_path):
         teacher = save_teacher(tmp_path / "teacher.pth", names=("cat", "cow"))
         with pytest.raises(ValueError, match="class 2 is 'cow' to the teacher and 'dog' in"):
@@ -145,8 +158,7 @@ class TestStudent:
 
         def train_detector(teacher_config):
             seen.append(teacher_config)
-            path = f"{settings['classes']}.pth"
-            return save_teacher(path)
+            return save_teacher(Path(settings["logs"]) / "teacher.pth")
 
         monkeypatch.setattr(stages, "train_detector", train_detector)
         stages.train_student(config)
@@ -160,17 +172,65 @@ class TestStudent:
     def test_the_teacher_has_its_own_switch_for_imagenet_weights(
         self, settings, monkeypatch, teacher
     ):
-        def teacher_trained(config: DistillConfig) -> TrainConfig:
-            seen = []
-            monkeypatch.setattr(stages, "train_detector", lambda config: seen.append(config))
-            stages.train_teacher(config)
-            return seen[0]
+        seen = []
+        monkeypatch.setattr(stages, "train_detector", seen.append)
+        monkeypatch.setattr(stages, "build_network", lambda *_: SSD300(TINY, 2))
+        for student in (True, False):
+            options = {**settings, "pretrained": student, "teacher_backbone": TINY}
+            if not teacher:  # else: the default
+                options["teacher_pretrained"] = False
+            stages.train_teacher(DistillConfig(**options), ("cat", "dog"))
+        assert [config.pretrained for config in seen] == [teacher, teacher]
 
-        assert teacher_trained(
-            DistillConfig(**settings)
-        ).pretrained  # settings turn the student's off
-        config = DistillConfig(**{**settings, "pretrained": True}, teacher_pretrained=teacher)
-        assert teacher_trained(config).pretrained is teacher
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"teacher_backbone": "vgg99"}, "unknown backbone 'vgg99'"),
+            ({"backbone": "vgg99"}, "unknown backbone 'vgg99'"),
+            ({"distill": ("magic",)}, "unknown distiller 'magic'"),
+            ({"batch_size": 1}, "--batch-size 1 cannot train batch norm"),
+            ({"classes": "none.txt"}, "--classes none.txt: no such class list"),
+            ({"weights": "none.pth"}, "--weights none.pth: no such checkpoint"),
+        ],
+    )
+    def test_what_is_wrong_with_stage_two_shows_before_stage_one(
+        self, captured, settings, changes, message
+    ):
+        options = {**settings, "teacher_backbone": TINY, "teacher_pretrained": False, **changes}
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            stages.train_student(DistillConfig(**options))
+        assert not captured
+
+    def test_a_start_on_other_priors_than_its_teachers_shows_before_stage_one(
+        self, captured, settings, tmp_path
+    ):
+        model = SSD300(TINY, 2, layout="torchvision")
+        content = {**describe_network(model, ["cat", "dog"]), "model": model.state_dict()}
+        save_checkpoint(tmp_path / "start.pth", content)
+        settings |= {"backbone": "", "weights": str(tmp_path / "start.pth")}
+        settings |= {"teacher_backbone": TINY, "teacher_pretrained": False}
+        with pytest.raises(ValueError, match="the teacher's prior layout is 'paper'"):
+            stages.train_student(DistillConfig(**settings))
+        assert not captured
+
+    def test_the_folder_of_stage_one_is_looked_at_before_anything_is_built(
+        self, captured, settings, monkeypatch
+    ):
+        settings |= {"teacher_backbone": TINY, "name": "s"}
+        save_teacher(Path(settings["logs"]) / "s-teacher/last.pth")
+        monkeypatch.setattr(stages, "build_network", None)
+        with pytest.raises(FileExistsError, match="s-teacher holds a run already; pass --resume"):
+            stages.train_student(DistillConfig(**settings))
+        assert not captured
+
+    def test_the_classes_of_a_start_are_those_of_both_stages(self, captured, settings, tmp_path):
+        start = save_teacher(tmp_path / "start.pth", names=("elk", "owl", "ox"))
+        options = {**settings, "classes": "", "backbone": "", "weights": start}
+        options |= {"teacher_backbone": TINY, "teacher_pretrained": False}
+        save_teacher(tmp_path / "logs/student-teacher/best.pth", ("elk", "owl", "ox"))
+        stages.train_student(DistillConfig(**options))
+        assert [call[2] for call in captured] == [("elk", "owl", "ox")] * 2
+        assert captured[1][0].teacher.classes == 3
 
 
 class TestDistillers:
@@ -197,20 +257,3 @@ class TestDistillers:
         model = SSD300(TINY, 2)
         with pytest.raises(ValueError, match=message):
             stages.build_distillers(specs, model, model)
-
-
-class TestClassNames:
-    def test_equal_lists(self):
-        stages.check_class_names(("cat", "dog"), ["cat", "dog"])
-
-    @pytest.mark.parametrize(
-        ("teacher", "student", "message"),
-        [
-            (("cat", "dog"), ("dog", "cat"), "class 1 is 'cat' to the teacher and 'dog' in --cla"),
-            (("cat",), ("cat", "dog"), "knows 1 classes, --classes names 2"),
-            (("cat", "dog"), ("cat",), "knows 2 classes, --classes names 1"),
-        ],
-    )
-    def test_other_lists_are_refused(self, teacher, student, message):
-        with pytest.raises(ValueError, match=message):
-            stages.check_class_names(teacher, student)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from nets.backbones import BACKBONES, Backbone
 from utils.cli import run
 from utils.engine.trainer import Trainer
+from utils.runtime import device
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS = ("SIGTERM", "SIGKILL", "ValueError")
@@ -146,6 +147,7 @@ def serve(request: Request) -> Answer:
 def main() -> None:
     """Until standard input ends."""
     torch.set_num_threads(1)
+    device.native_bf16 = lambda: False  # as in tests/conftest.py
     BACKBONES["plain"] = Plain
     late = ("matplotlib.figure", "torch.utils.tensorboard")
     for module in ("train_teacher", "train_kd", "get_map", *late):

@@ -6,6 +6,7 @@ from urllib.error import URLError
 import pytest
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
+from tests.conftest import Refused, Script
 from tools import download_voc
 
 SPLIT_OF = {
@@ -82,10 +83,15 @@ def test_a_broken_off_run_is_repeated(tmp_path: Path, server: Server, lost: str)
     "failure", [URLError("no route"), RuntimeError("File not found or corrupted.")]
 )
 def test_offline_is_one_line(
-    tmp_path: Path, server: Server, failure: Exception, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    server: Server,
+    failure: Exception,
+    script: Script,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     server.failure = failure
-    assert download_voc.main(["--years", "2012", "--data", str(tmp_path / "VOCdevkit")]) == 2
+    devkit = tmp_path / "VOCdevkit"
+    assert script("tools.download_voc", "--years", "2012", "--data", devkit) == 2
     said = capsys.readouterr()
     assert "VOCtrainval_11-May-2012.tar: download failed (" in said.err
     assert f"check the connection and repeat, or unpack the archive into {tmp_path}" in said.err
@@ -102,19 +108,21 @@ def test_an_incomplete_archive_is_an_error(tmp_path: Path, server: Server) -> No
 def test_command_line(
     tmp_path: Path,
     server: Server,
+    script: Script,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the default is VOCdevkit right here
-    assert download_voc.main([]) == 0
+    assert script("tools.download_voc") == 0
     assert len(server.asked) == 3
-    assert download_voc.main([]) == 0
+    assert script("tools.download_voc") == 0
     assert capsys.readouterr().out.endswith("VOCdevkit: fetched nothing, all is there\n")
 
 
-def test_another_name_is_refused(
-    tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+def test_another_name_and_no_year_are_refused(
+    tmp_path: Path, server: Server, refused: Refused
 ) -> None:
-    assert download_voc.main(["--data", str(tmp_path / "data")]) == 2
-    assert "data: the archives unpack into VOCdevkit; give --data" in capsys.readouterr().err
+    line = refused("tools.download_voc", "--data", tmp_path / "data")
+    assert "data: the archives unpack into VOCdevkit; give --data" in line
+    assert "--years names none; give some of 2007, 2012" in refused("tools.download_voc", "--years")
     assert server.asked == []

@@ -106,6 +106,8 @@ def test_values_are_parsed_by_their_type() -> None:
         (MapConfig, [], "give either --weights"),
         (PredictConfig, ["--weights", "x"], "--weights and --source are needed"),
         (PredictConfig, ["--weights", "x", "--source", "y", "--score", "nan"], "--score must be"),
+        (PredictConfig, ["--weights", "x", "--source", "y", "--score", "30"], "in 0 .. 1, not 30"),
+        (MapConfig, ["--weights", "x", "--split"], "--split names no split; give at least one"),
     ],
 )
 def test_values_out_of_range_are_refused(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nets.inputs import read_class_names
 from nets.priors import DEFAULT_LAYOUT, LAYOUTS, prior_boxes
 from tools.check_data.examine import examine_split
 from tools.check_data.faults import KINDS, Entry, Fault, compare_sides
@@ -28,8 +29,8 @@ from tools.check_data.statistics import (
     split_facts,
 )
 from utils.cli import parse_arguments, run
-from utils.config import TrainConfig, at_least, flag, option
-from utils.data.voc import read_classes
+from utils.config import CLASSES, TrainConfig, at_least, flag, option
+from utils.data.voc import check_splits
 from utils.files import check_file
 from utils.show.report import write_json
 
@@ -43,7 +44,9 @@ class CheckConfig:
     val: tuple[str, ...] = option(
         TrainConfig.val, "splits to validate or to test on, which must share nothing with training"
     )
-    classes: str = option(TrainConfig.classes, "class list, one name a line")
+    classes: str = option(
+        "", f"class list, or a checkpoint that knows its classes; without: {CLASSES}"
+    )
     json: str = option("", "write everything into this file")
     html: str = option("", "write a page with the worst cases drawn into this file")
     fast: bool = option(False, "read headers of images only; truncated ones are not found")
@@ -56,6 +59,8 @@ class CheckConfig:
         """Refuses values that cannot be meant."""
         at_least(self, 1, "workers")
         at_least(self, 0, "examples", "pictures")
+        if not self.train:
+            raise ValueError("--train names no split; give at least one, as YEAR/SPLIT")
         for side in ("train", "val"):
             for split, count in Counter(getattr(self, side)).items():
                 if count > 1:
@@ -68,7 +73,9 @@ def main(arguments: Sequence[str] | None) -> None:
     for name in ("json", "html"):
         if path := getattr(config, name):
             check_file(path, flag(name), inputs=(config.classes,))
-    class_names = read_classes(config.classes)
+    for side in ("train", "val"):
+        check_splits(config.data, getattr(config, side), flag(side))
+    class_names = read_class_names(config.classes)
     splits: dict[str, list[Entry]] = {}
     faults: list[Fault] = []
     for split in dict.fromkeys(config.train + config.val):

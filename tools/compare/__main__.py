@@ -17,19 +17,22 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 
+from nets.inputs import check_checkpoint, check_inputs
 from tools.compare.comparison import compare, headline
 from tools.compare.jobs import Job, check_same, environments, finish
-from tools.compare.plot import draw_comparison
+from tools.compare.picture import draw
 from tools.compare.text import markdown
-from tools.compare.variants import Variant, make_variants, teacher_job
+from tools.compare.variants import Variant, make_variants, settings, teacher_job
 from tools.extras import require
-from tools.jobs import pass_on, split_passed
+from tools.jobs import Running, split_passed
 from utils.cli import parse_arguments, run
 from utils.config import at_least, option
+from utils.data.voc import check_splits
 from utils.engine.interrupts import Stopped
 from utils.runtime.distributed import is_main
 from utils.show.report import write_json
@@ -40,7 +43,9 @@ WAIT = 2.0  # seconds between looks at what other processes do
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Paired comparison of a student alone and distilled; see the top of tools/compare."""
+    """Trains a student alone and in variants, seed by seed, and compares them in pairs. Flags that
+    all runs share follow after --, e.g. -- --val VOC2007/val --epochs 20; a variant adds its own.
+    """
 
     out: str = option("logs/compare", "folder of all runs and of the result")
     teacher: str = option("", "the teacher's checkpoint; without one it is trained first")
@@ -69,15 +74,20 @@ def main(arguments: Sequence[str] | None) -> None:
     own, shared = split_passed(arguments)
     config = parse_arguments(CompareConfig, own)
     require("compare", "scipy")
+    if config.teacher:  # the student alone has its classes, too; a flag that comes later beats this
+        shared = ["--classes", config.teacher, *shared]
     out, seeds = Path(config.out), range(config.first_seed, config.first_seed + config.seeds)
     variants = make_variants(config.variant, shared)
     teacher = teacher_job(out, config.teacher, shared, shlex.split(config.teacher_flags))
     jobs = [v.job(out, seed, teacher.weights) for seed in seeds for v in variants]
     for job in (teacher, *jobs):
         check_same(job, job.facts(config.test))
-    signal.signal(signal.SIGTERM, terminate)
+    if not all(job.scores() for job in (teacher, *jobs)):
+        check_sources(config, teacher, variants)
+    running = Running()
+    signal.signal(signal.SIGTERM, partial(terminate, running))
     try:
-        failures = work([teacher], config) or work(jobs, config)
+        failures = work([teacher], config, running) or work(jobs, config, running)
     except KeyboardInterrupt as interrupt:  # a terminal tells the runs, too
         report(teacher, variants, jobs, config)
         raise Stopped(signal.SIGINT, GO_ON) from interrupt
@@ -89,10 +99,20 @@ def main(arguments: Sequence[str] | None) -> None:
         raise ValueError(f"{len(failures)} runs failed; the first: {failures[0]}")
 
 
-def terminate(signum: int, frame: FrameType | None) -> None:
+def check_sources(config: CompareConfig, teacher: Job, variants: Sequence[Variant]) -> None:
+    """Looks, before the first run, for all that the runs read; see `nets.inputs`."""
+    check_splits(teacher.config.data, config.test, "--test")
+    check_checkpoint(config.teacher, "--teacher")
+    if teacher.script:
+        check_inputs(teacher.config)
+    for variant in variants:
+        check_inputs(settings(variant.script, variant.words, variant.name))
+
+
+def terminate(running: Running, signum: int, frame: FrameType | None) -> None:
     """Handles SIGTERM, which nobody but this process gets: the runs save themselves and end."""
     del frame
-    pass_on(signum)
+    running.pass_on(signum)
     raise Stopped(signum, GO_ON)
 
 
@@ -107,11 +127,11 @@ def report(
     write_json(out / "comparison.json", comparison)
     text = markdown(comparison)
     (out / "comparison.md").write_text(text, encoding="utf-8")
-    draw_comparison(comparison, out / "comparison.png")
+    draw(comparison, out / "comparison.png")
     print(f"\n{text}\nwritten: {out}/comparison.json, .md and .png")
 
 
-def work(jobs: Sequence[Job], config: CompareConfig) -> list[str]:
+def work(jobs: Sequence[Job], config: CompareConfig, running: Running) -> list[str]:
     """Does what is left of some jobs, together with other processes; returns what went wrong."""
     places: SimpleQueue[dict[str, str]] = SimpleQueue()
     for environment in environments(config.jobs):
@@ -120,7 +140,7 @@ def work(jobs: Sequence[Job], config: CompareConfig) -> list[str]:
     def attempt(job: Job) -> str | None:
         place = places.get()
         try:
-            outcome = finish(job, config.test, place)
+            outcome = finish(job, config.test, place, running)
         finally:
             places.put(place)
         if outcome is not None:

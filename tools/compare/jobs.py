@@ -1,7 +1,6 @@
 """A run of a comparison, and how it is done exactly once."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -10,9 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tools.jobs import claimed, logged_script, typed
+from tools.jobs import Running, claimed, logged_script, typed
 from utils.config import TrainConfig
 from utils.engine.runs import FREE, plain
+from utils.files import digest
 from utils.show.report import write_json
 
 SCORES, FACTS = "map.json", "job.json"
@@ -56,11 +56,11 @@ class Job(NamedTuple):
         """What its result depends on, for later runs of the comparison to compare."""
         facts = {"script": self.script, "test": list(splits)}
         if not self.script:
-            return {**facts, "weights": digest(self.weights)}
+            return {**facts, "weights": known(self.weights)}
         settings = plain(dataclasses.asdict(self.config))
         for key in ("teacher", "weights"):  # a file may become another one under its old name
             if settings.get(key):
-                settings[key] = digest(Path(settings[key]))
+                settings[key] = known(Path(settings[key]))
         return facts | {k: v for k, v in settings.items() if k not in PLACE}
 
     def chosen_on(self, splits: Sequence[str]) -> bool:
@@ -69,9 +69,9 @@ class Job(NamedTuple):
         return chooses and not set(self.config.val).isdisjoint(splits)
 
 
-def digest(path: Path) -> str:
+def known(path: Path) -> str:
     """What tells a file from another one; empty where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return digest(path) if path.is_file() else ""
 
 
 def environments(jobs: int) -> list[dict[str, str]]:
@@ -88,13 +88,16 @@ def environments(jobs: int) -> list[dict[str, str]]:
     return [{"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}] * jobs
 
 
-def finish(job: Job, splits: Sequence[str], environment: dict[str, str]) -> str | None:
+def finish(
+    job: Job, splits: Sequence[str], environment: dict[str, str], running: Running
+) -> str | None:
     """Does what is left of a job.
 
     Args:
         job: perhaps done already, perhaps at work in another process.
         splits: what to score on.
         environment: variables for the scripts.
+        running: what the scripts belong to.
 
     Returns:
         An empty text when it is done; what went wrong; None while another process has it.
@@ -111,8 +114,10 @@ def finish(job: Job, splits: Sequence[str], environment: dict[str, str]) -> str 
         write_json(job.folder / FACTS, facts)
 
         def run(script: str, *words: str) -> None:
-            log = job.folder / "log.txt"
-            logged_script(script, *words, log=log, environment=environment, claim=claim)
+            logged_script(
+                script, *words, log=job.folder / "log.txt", environment=environment,
+                claim=claim, running=running,
+            )  # fmt: skip
 
         try:
             if job.script:
@@ -120,7 +125,7 @@ def finish(job: Job, splits: Sequence[str], environment: dict[str, str]) -> str 
                 run(job.script, *job.words, *job.place, *resume)
             words = ["--weights", str(job.weights), "--split", *splits]
             words += ["--data", job.config.data, "--device", job.config.device]
-            words += ["--classes", job.config.classes]
+            words += ["--classes", job.config.classes] if job.config.classes else []
             words += ["--skip-bad"] if job.config.skip_bad else []
             run("get_map.py", *words, "--json", str(job.folder / SCORES))
         except ValueError as error:

@@ -33,7 +33,7 @@ TEACHER, ALONE, DISTILLED = "teacher", "student alone", "student distilled"
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """The sizes of the demonstration; the defaults take about nine minutes on two CPU cores."""
+    """The sizes of the demonstration; the defaults take about eleven minutes on two CPU cores."""
 
     out: str = option(
         "logs/demo", "folder for everything; one of an earlier demonstration is emptied"

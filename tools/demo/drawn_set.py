@@ -3,21 +3,33 @@
 python -m tools.demo.drawn_set --out VOCdevkit --train 600 --val 50 --test 200 --seed 0
 """
 
-import argparse
 import io
 import json
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tools.demo.drawing import SHAPES, Picture, draw_picture
+from utils.cli import parse_arguments, run
+from utils.config import option
 
 CLASS_NAMES = tuple(SHAPES)
 SPLITS = ("train", "val", "test")
-MARKER = "made_by_shapes.json"
+MARKER = "made_by_drawn_set.json"
+
+
+@dataclass(frozen=True)
+class DrawnConfig:
+    """Draws a small data set in VOC's layout."""
+
+    out: str = option("VOCdevkit", "the devkit to write to")
+    train: int = option(600, "pictures in train")
+    val: int = option(50, "pictures in val")
+    test: int = option(200, "pictures in test")
+    seed: int = option(0, "decides the pictures")
 
 
 def make_drawn_set(
@@ -110,24 +122,13 @@ def _write_text(path: Path, text: str) -> None:
     path.write_bytes(text.encode())  # bytes: no system turns the line ends into its own
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.demo.drawn_set", description=__doc__)
-    parser.add_argument("--out", default="VOCdevkit", help="the devkit to write to")
-    for split, count in zip(SPLITS, (600, 50, 200), strict=True):
-        parser.add_argument(f"--{split}", type=int, default=count, help=f"pictures in {split}")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    try:
-        make_drawn_set(
-            given.out, train=given.train, val=given.val, test=given.test, seed=given.seed
-        )
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{given.out}/VOC2007: {given.train + given.val + given.test} pictures drawn")
-    return 0
+def main(arguments: Sequence[str] | None) -> None:
+    """Settings -> pictures."""
+    config = parse_arguments(DrawnConfig, arguments)
+    counts = {split: getattr(config, split) for split in SPLITS}
+    make_drawn_set(config.out, **counts, seed=config.seed)
+    print(f"{config.out}/VOC2007: {sum(counts.values())} pictures drawn")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

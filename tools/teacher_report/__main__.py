@@ -15,24 +15,24 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from nets.cross_priors import CrossPriors
+from nets.inputs import read_class_names
 from nets.matching import match
 from nets.outputs import Detections, Outputs
 from nets.postprocess import postprocess
-from nets.saved import load_network
+from nets.saved import check_class_names, load_network
 from nets.ssd import SSD300
-from nets.stages import check_class_names
 from nets.tasks import check_compatible
 from tools.teacher_report.calibration import LEAST_SCORE, calibration
-from tools.teacher_report.picture import draw_teacher_report
+from tools.teacher_report.picture import draw
 from tools.teacher_report.tables import as_text, page, tables
 from tools.teacher_report.usefulness import NEARLY_ONE_HOT, SIDES, SIZES, Comparison, size_of
 from tools.teacher_report.verdict import FEW_OBJECTS, ROOM, conclusions, judge
 from utils.boxes import area
 from utils.cli import parse_arguments, run
-from utils.config import DataConfig, option
+from utils.config import LARGEST, DataConfig, at_least, option
 from utils.data.augment import resize
 from utils.data.store import Store, open_store
-from utils.data.voc import read_classes
+from utils.data.voc import check_splits
 from utils.engine.evaluation import Seen, channels_last, tell
 from utils.metrics.evaluator import Evaluator
 from utils.runtime.device import choose_device
@@ -48,7 +48,6 @@ class ReportConfig(DataConfig):
 
     teacher: str = option("", "the teacher's checkpoint, e.g. logs/teacher/best.pth")
     student: str = option("", "the student's, trained alone or distilled, e.g. logs/alone/best.pth")
-    classes: str = option("", "class list; default: the one in the checkpoints")
     split: tuple[str, ...] = option(("VOC2007/test",), "splits to compare on, as YEAR/SPLIT")
     batch_size: int = option(32, "images a forward pass")
     cache: str = option("none", "where decoded images live", ("auto", "device", "ram", "none"))
@@ -62,6 +61,9 @@ class ReportConfig(DataConfig):
         super().__post_init__()
         if not self.teacher or not self.student:
             raise ValueError("--teacher and --student are needed, e.g. logs/teacher/best.pth")
+        if not self.split:
+            raise ValueError("--split names no split; give at least one, as YEAR/SPLIT")
+        at_least(self, -LARGEST, "reg_m")
         if world_size() > 1:
             raise ValueError("the report is made by one process; start it without torchrun")
 
@@ -70,6 +72,7 @@ def main(arguments: Sequence[str] | None) -> None:
     """One pass over the split -> tables and sentences, JSON, a page with a picture."""
     config = parse_arguments(ReportConfig, arguments)
     device = choose_device(config.device)
+    check_splits(config.data, config.split, "--split")
     teacher, student, class_names = load_pair(config, device)
     store = open_store(config, config.split, class_names, device)
     comparison, evaluators = compare(config, teacher, student, store, class_names)
@@ -89,7 +92,7 @@ def main(arguments: Sequence[str] | None) -> None:
     if config.out:
         folder = Path(config.out)
         folder.mkdir(parents=True, exist_ok=True)
-        draw_teacher_report(report, folder / PICTURE)
+        draw(report, folder / PICTURE)
         (folder / PAGE).write_text(page(report, PICTURE), encoding="utf-8")
         print(f"page: {folder / PAGE}, picture: {folder / PICTURE}")
 
@@ -101,7 +104,7 @@ def load_pair(config: ReportConfig, device: torch.device) -> tuple[SSD300, SSD30
         FileNotFoundError, ValueError: see `nets.saved.load_network`; or the two differ in classes,
             in priors (without --match-priors), or from the class list that is given.
     """
-    wanted = read_classes(config.classes) if config.classes else ()
+    wanted = read_class_names(config.classes) if config.classes else ()
     teacher, theirs = load_network(config.teacher, device, wanted)
     student, ours = load_network(config.student, device, wanted)
     check_compatible(student, teacher, config.match_priors)

@@ -14,7 +14,7 @@ from tools.teacher_report.verdict import ap_of
 BETTER, WORSE, STUDENT = "#2f6fc4", "#d1495b", "#e08a1e"
 
 
-def draw_teacher_report(report: Mapping[str, Any], path: str | Path) -> None:
+def draw(report: Mapping[str, Any], path: str | Path) -> None:
     """Writes differences by class and size, and the reliability diagram, as one PNG."""
     groups = list(labelled(report))
     names = [name for name, _ in groups]

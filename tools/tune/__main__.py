@@ -10,10 +10,12 @@ and started several times, also on several machines (--storage), it shares the w
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nets.inputs import check_inputs
 from tools.extras import require
 from tools.jobs import split_passed
 from tools.tune import study as studies
@@ -74,6 +76,7 @@ class Search:
         self.out = Path(config.out)
         self.ranges = search_ranges(config.search, config.range)
         self.training = check_training(words, self.ranges)
+        check_inputs(self.training)
         self.out.mkdir(parents=True, exist_ok=True)
         default = {name: getattr(self.training, name) for name in self.ranges}
         shared = common(self.training, self.ranges)
@@ -83,7 +86,7 @@ class Search:
         self.failures = 0
         self.started = time.monotonic()
 
-    def lock(self) -> Any:
+    def lock(self) -> AbstractContextManager[None]:
         """Held while something is done that two processes must not do at once."""
         return studies.alone(self.out / "lock.db")
 

@@ -1,4 +1,4 @@
-"""The Optuna side of tools/tune: a study that processes share and that a restart goes on with.
+"""The Optuna side of a search: a study that processes share and that a restart goes on with.
 
 A trial's number decides its seed, so settings do not depend on restarts. Settings are rounded to
 three digits: what is trained is what the table and the command say.
@@ -45,7 +45,7 @@ def open_study(out: Path, url: str, common: Mapping[str, Any], startup: int) -> 
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # tools/tune says what happens
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # this tool says what happens
     folders = list(out.glob("trial-*"))
     local = f"sqlite:///{(out / 'study.db').resolve().as_posix()}"
     wait = {"connect_args": {"timeout": 60}} if (url or local).startswith("sqlite") else {}

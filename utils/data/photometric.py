@@ -1,9 +1,19 @@
-"""Random brightness, contrast, saturation, hue and channel order of a whole batch.
+"""Random brightness, contrast, saturation, hue and channel order.
 
-Source: Liu et al., ECCV 2016, sec. 3.6, and the authors' code for the numbers.
+Source: Liu et al., ECCV 2016, sec. 3.6; brightness, contrast and saturation as in the authors'
+Caffe code (weiliu89/caffe, branch ssd: ssd_pascal.py, im_transforms.cpp) and in its port
+(amdegroot/ssd.pytorch: augmentations.py). Where these differ, this is the port's way: the hue turns
+by up to 18 degrees, and half of the images get one of the six channel orders. The authors turn it
+by up to 18 of OpenCV's 180 steps, which are 36 degrees, and leave channels in order
+(`random_order_prob` is 0 for VOC). They also round and clip after each change; here, once.
 """
 
+from typing import NamedTuple
+
+import cv2
+import numpy as np
 import torch
+from cv2.typing import MatLike
 from torch import Tensor
 
 from utils.runtime.device import constant
@@ -14,41 +24,69 @@ PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)
 PHOTOMETRIC = 10  # uniform numbers of an image: whether and how much, for each of the five
 
 
-def distort(images: Tensor, u: Tensor) -> Tensor:
-    """Random brightness, contrast, saturation, hue and channel order, each with p = 0.5.
+class Colours(NamedTuple):
+    """How the colours of each image change.
 
-    Contrast and saturation are factors, so the authors' random order of contrast and colour makes
-    no difference before clipping.
+    brightness, contrast: `[B]`, the image becomes (image + brightness) * contrast.
+    saturation: `[B]`, a factor.
+    hue: `[B]`, degrees.
+    order: `[B, 3]`, which channel becomes red, green and blue.
+    """
+
+    brightness: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor
+    order: Tensor
+
+
+def choose_colours(u: Tensor) -> Colours:
+    """Brightness, contrast, saturation, hue and channel order, each with p = 0.5.
+
+    Contrast and saturation are factors, so the random order of contrast and colour, which the
+    sources have, makes no difference before clipping.
 
     Args:
-        images: `[B, 3, H, W]` float RGB 0..255.
         u: `[B, PHOTOMETRIC]` uniform numbers: whether and how much, for each of the five.
-
-    Returns:
-        The same shape, 0..255.
     """
     apply = u[:, 0::2] < 0.5
     amount = u[:, 1::2]
 
     def drawn(i: int, low: float, high: float, neutral: float) -> Tensor:
-        value = low + (high - low) * amount[:, i]
-        return value.masked_fill(~apply[:, i], neutral).view(-1, 1, 1, 1)
+        return (low + (high - low) * amount[:, i]).masked_fill(~apply[:, i], neutral)
 
-    coloured = change_colour(
-        images,
+    which = (amount[:, 4] * len(PERMUTATIONS)).long().masked_fill(~apply[:, 4], 0)
+    return Colours(
         brightness=drawn(0, -BRIGHTNESS, BRIGHTNESS, 0.0),
         contrast=drawn(1, *CONTRAST, 1.0),
         saturation=drawn(2, *SATURATION, 1.0),
         hue=drawn(3, -HUE, HUE, 0.0),
+        order=constant(PERMUTATIONS, u.device)[which],
     )
-    which = (amount[:, 4] * len(PERMUTATIONS)).long().masked_fill(~apply[:, 4], 0)
-    order = constant(PERMUTATIONS, images.device)[which]
+
+
+def recolour(images: Tensor, colours: Colours) -> Tensor:
+    """All images of a batch at once, `[B, 3, H, W]` float RGB; not clipped."""
+    amounts = (x.view(-1, 1, 1, 1) for x in colours[:-1])
     image = torch.arange(len(images), device=images.device)[:, None]
-    return coloured[image, order].clamp_(0, 255)
+    return change_colour(images, *amounts)[image, colours.order]
+
+
+def recolour_one(image: MatLike, colours: Colours, i: int) -> MatLike:
+    """`recolour` for the i-th image alone, `[H, W, 3]` float32, by OpenCV."""
+    brightness, contrast, saturation, hue = (float(x[i]) for x in colours[:-1])
+    if saturation != 1 or hue != 0:
+        # Of a colour of any scale OpenCV's H is in degrees, S in 0..1 and V the largest channel.
+        # H may be 360 and more, but not negative.
+        turn = np.array([[1, 0, 0, hue % 360], [0, saturation, 0, 0], [0, 0, 1, 0]])
+        hsv = cv2.transform(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), turn)
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    ordered = np.eye(3)[colours.order[i].numpy()]
+    return cv2.transform(image, contrast * np.column_stack((ordered, np.full(3, brightness))))
 
 
 def change_colour(
-    images: Tensor, *, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor
+    images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor
 ) -> Tensor:
     """`(image + brightness) * contrast`, then saturation and hue changed as in HSV space.
 

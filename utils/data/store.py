@@ -1,13 +1,12 @@
 """Decoded images behind one interface: on the device, in memory, or streamed from disk.
 
 Every image is decoded to uint8, shrunk only if it is larger than the store's square, and never
-augmented here: the same batches come from every kind of store.
+augmented here: the same batches come from every kind of store. What is not on the device yet is
+fetched by threads, some batches ahead, so that a GPU need not wait: it is decoded, or copied, right
+into memory that the GPU reads by itself.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,19 +18,18 @@ from torch import Tensor
 from utils.boxes import Targets
 from utils.config import DIFFICULT, DataConfig
 from utils.data.images import fitted_size, load_padded
+from utils.data.prefetch import Square, prefetch
 from utils.data.voc import Annotation, Sample, read_split
 from utils.runtime.memory import choose_cache
 
 # VOC images have at most 500 pixels a side; a crop of 0.3 of 512 still fills half of 300.
 LARGEST_SIDE = 512
-# Batches that are decoded ahead of the one in use when streaming.
-AHEAD = 4
 
 
 class Batch(NamedTuple):
     """Some images of a split, in the order asked for.
 
-    images: `[B, 3, S, S]` uint8 RGB, each in the top left corner.
+    images: `[B, 3, S, S]` uint8 RGB, each in the top left corner; in memory channels last.
     sizes: `[B, 2]` float, the height and width of each there, in pixels.
     targets: boxes in those pixels.
     indices: `[B]`, positions in the split, on the CPU.
@@ -46,14 +44,14 @@ class Batch(NamedTuple):
 class Store:
     """The images and objects of a split, ready for a device.
 
-    Decoders are threads: JPEG decoding and resizing run outside Python's lock.
+    Decoding, resizing and copying run outside Python's lock, so threads share the work.
 
     Args:
         samples: what `utils.data.voc.read_split` returned; at least one.
         device: where batches are wanted.
         cache: `device`, `ram`, `none` (decode again in every epoch), or `auto`: the first of these
             that takes at most half of the free memory.
-        workers: threads that decode, at least 1.
+        workers: threads that decode or copy, at least 1.
         difficult: objects marked difficult are among the targets with label -1 (`ignore`), as
             every other object (`train`), or not at all (`background`).
         fixed_objects: pad every batch to the most objects of any image, so that shapes never change
@@ -87,15 +85,15 @@ class Store:
         self.counts = (self.targets.labels != 0).sum(1)
         self.fixed_objects = fixed_objects
         self.cache, self.reason = choose_cache(cache, len(samples) * 3 * self.side**2, device)
-        self.resident: Tensor | None = None
+        self.resident: Tensor | None = None  # [N, S, S, 3]
         if self.cache != "none":
             home = device if self.cache == "device" else torch.device("cpu")
-            self.resident = torch.empty(
-                (len(samples), 3, self.side, self.side), dtype=torch.uint8, device=home
-            )
-            chunks = torch.arange(len(samples)).split(64)
-            for indices, images in zip(chunks, self._decoded(chunks), strict=True):
-                self.resident[indices[0] : indices[-1] + 1] = images.to(home)
+            shape = (len(samples), self.side, self.side, 3)
+            resident = torch.empty(shape, dtype=torch.uint8, device=home)
+            chunks = torch.arange(len(samples)).split(16)
+            for indices, images in zip(chunks, self._fetched(chunks), strict=True):
+                resident[indices[0] : indices[-1] + 1] = images.to(home)
+            self.resident = resident
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -103,39 +101,38 @@ class Store:
     def batches(self, order: Iterable[Tensor]) -> Iterator[Batch]:
         """One `Batch` on the device for each `[B]` tensor of positions in `order`."""
         order = list(order)
-        pictures = self._decoded(order) if self.resident is None else map(self._stored, order)
+        resident = self.resident
+        at_hand = resident is not None and resident.device.type == self.device.type
+        pictures = map(self._stored, order) if at_hand else self._fetched(order)
         for indices, images in zip(order, pictures, strict=True):
             # Only as much padding as the batch needs; counted on the CPU, so nothing waits.
             most = int((self.counts if self.fixed_objects else self.counts[indices]).max())
             targets = Targets(*(x[indices, :most] for x in self.targets))
             yield Batch(
-                images.to(self.device, non_blocking=True),
+                images.to(self.device, non_blocking=True).permute(0, 3, 1, 2),
                 self.sizes[indices].to(self.device, non_blocking=True),
                 targets.to(self.device, non_blocking=True),
                 indices,
             )
 
     def _stored(self, indices: Tensor) -> Tensor:
+        """`[B, S, S, 3]` of what is resident."""
         assert self.resident is not None
+        if self.resident.device.type == "cpu":
+            return self.resident.index_select(0, indices)  # ten times as fast as indexing
         return self.resident[indices.to(self.resident.device, non_blocking=True)]
 
-    def _decoded(self, order: Sequence[Tensor]) -> Iterator[Tensor]:
-        """`[B, 3, S, S]` for each element of `order`, some batches ahead of the consumer."""
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
+    def _fetched(self, order: Sequence[Tensor]) -> Iterator[Tensor]:
+        """`[B, S, S, 3]` on the CPU for each element of `order`."""
+        pinned = self.device.type == "cuda"
+        return prefetch(order, self._fetch, self.side, workers=self.workers, pinned=pinned)
 
-            def start(indices: Tensor) -> list[Future[Tensor]]:
-                paths = [self.samples[i].image for i in indices.tolist()]
-                return [pool.submit(decode, path, self.side) for path in paths]
-
-            waiting = iter(order)
-            running = deque(map(start, islice(waiting, AHEAD)))
-            try:
-                while running:
-                    batch = torch.stack([future.result() for future in running.popleft()])
-                    yield batch.pin_memory() if self.device.type == "cuda" else batch
-                    running.extend(map(start, islice(waiting, 1)))
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+    def _fetch(self, index: int, square: Square) -> None:
+        """Puts one image of the split into a `[S, S, 3]` square."""
+        if self.resident is None:
+            decode(self.samples[index].image, square)
+        else:
+            np.copyto(square, self.resident[index].numpy())
 
 
 def open_store(
@@ -179,10 +176,10 @@ def read_samples(
     return samples
 
 
-def decode(path: Path, side: int) -> Tensor:
-    """One image file as `[3, side, side]` uint8; see `utils.data.images.load_padded`."""
+def decode(path: Path, square: Square) -> None:
+    """One image file into a `[S, S, 3]` square; see `utils.data.images.load_padded`."""
     try:
-        return torch.from_numpy(load_padded(path, side)[0])
+        load_padded(path, square)
     except (ValueError, FileNotFoundError) as error:  # its header was fine when it was looked at
         raise type(error)(f"{error}; repair the file or pass --skip-bad") from error
 

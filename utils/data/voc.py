@@ -16,6 +16,7 @@ from utils.data.voc_xml import Annotation, annotation_from_xml, parse_xml
 __all__ = [
     "Annotation",
     "Sample",
+    "check_splits",
     "image_of",
     "images_by_id",
     "inside",
@@ -48,7 +49,7 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such class list; write one name a line")
+        raise FileNotFoundError(f"--classes {path}: no such class list; write one name a line")
     names = _read_text(path).rstrip().split("\n")
     if names == [""]:
         raise ValueError(f"{path}: the class list is empty; write one name a line")
@@ -125,6 +126,29 @@ def read_split(
             + (f"; the first of {len(skipped)} bad ones: {skipped[0]}" if skipped else "")
         )
     return samples, skipped
+
+
+def check_splits(
+    devkit: str | Path, splits: Sequence[str], flag: str, class_names: Sequence[str] = ()
+) -> None:
+    """A look at splits before any work: whether their lists are there.
+
+    Given class names it is also whether the first picture of each is sound, as a rule the one that
+    shows that the list is another data set's. Everything else is left to `read_split`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_split`, behind `flag`, which names the splits.
+    """
+    for split in splits:
+        remedy = ""
+        try:
+            year, list_file = split_file(Path(devkit), split)
+            if class_names:
+                first = next(_read_ids(list_file))
+                remedy = "; fix the file or pass --skip-bad"
+                _read_sample(year, first, images_by_id(year / "JPEGImages"), class_names)
+        except (ValueError, FileNotFoundError) as error:
+            raise type(error)(f"{flag} {split}: {error}{remedy}") from None
 
 
 def _read_sample(

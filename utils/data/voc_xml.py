@@ -177,7 +177,10 @@ def _label(element: ET.Element, class_names: Sequence[str]) -> int:
             )
     close = difflib.get_close_matches(name, class_names)
     hint = f"close to it: {', '.join(close)}" if close else f"it has {', '.join(class_names)}"
-    raise _RefusedError("class", f"has class {name!r}, which is not in the class list ({hint})")
+    raise _RefusedError(
+        "class",
+        f"has class {name!r}, which is not in the class list ({hint}; --classes takes another)",
+    )
 
 
 def _bndbox(element: ET.Element) -> ET.Element:

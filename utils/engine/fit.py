@@ -1,6 +1,5 @@
 """A training run: from a task and its settings to the files of the network that is kept."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -14,11 +13,14 @@ from utils.config import TrainConfig
 from utils.data.store import Store, open_store
 from utils.engine.interrupts import Stopped, StopSignals
 from utils.engine.profiling import profile_steps
-from utils.engine.runs import LAST, RunFiles, goes_on, kept, plain, resume, run_folder
+from utils.engine.rehearsal import choose_arithmetic
+from utils.engine.resume import resume
+from utils.engine.runs import LAST, RunFiles, goes_on, kept, run_folder
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
 from utils.runtime import distributed
-from utils.runtime.device import choose_precision, memory_for
+from utils.runtime.device import choose_precision, let_cudnn_try, memory_for
+from utils.runtime.provenance import PROVENANCE, provenance
 
 
 def fit(
@@ -28,11 +30,13 @@ def fit(
     description: dict[str, Any],
     device: torch.device,
     look: Callable[[Trainer, Store | None], object] | None = None,
+    teacher: str | Path = "",
 ) -> Path:
     """Trains `task` on the splits of `config`; returns the path of the run's best.pth.
 
     With `--profile` it only profiles some steps, and returns the path of the trace. A new run is
-    shown to `look` before its first step, with its validation images.
+    shown to `look` before its first step, with its validation images. `teacher` is the file that
+    the task's teacher, if it has one, was read from.
 
     Raises:
         FileExistsError: the run's folder holds another run.
@@ -62,15 +66,20 @@ def fit(
         else None
     )
     precision = choose_precision(device, config.amp)
+    let_cudnn_try(device)
+    origin = provenance(device, {"teacher": teacher, "weights": config.weights})
+    description = {**description, PROVENANCE: origin}
     with memory_for(config.batch_size, "lower it, or try --cache ram, --amp bf16 or --backbone"):
         trainer = Trainer(task.to(device), train_store, config, precision)
-        if config.profile:
-            print(profile_steps(trainer, folder))
-            return folder / "trace.json"
-        if goes_on(config):
-            resume(trainer, folder, description)
-        elif look:
-            look(trainer, validation)
+        if goes_on(config) and not config.profile:
+            description = resume(trainer, folder, description)
+        else:
+            choose_arithmetic(trainer)
+            if config.profile:
+                print(profile_steps(trainer, folder))
+                return folder / "trace.json"
+            if look:
+                look(trainer, validation)
         train_epochs(trainer, validation, class_names, description, folder)
     return folder / "best.pth"
 
@@ -121,8 +130,7 @@ def train_epochs(
         Stopped: a signal came and everything is saved.
     """
     config = trainer.config
-    settings = plain(dataclasses.asdict(config))
-    files = RunFiles(folder, {**description, "config": settings}, trainer)
+    files = RunFiles(folder, description, trainer)
     signals = StopSignals(f"the same command with --resume goes on from {folder / LAST}")
 
     def after_step() -> None:

@@ -1,7 +1,8 @@
-"""Optimiser, learning-rate schedule and averaged weights."""
+"""Optimiser, learning-rate schedule, the size of gradients, and averaged weights."""
 
 import copy
 import math
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from utils.config import TrainConfig
+
+NORM, CLIPPED, SKIPPED = "grad_norm", "clipped", "skipped"
 
 
 def make_optimizer(module: nn.Module, config: TrainConfig) -> Optimizer:
@@ -43,6 +46,46 @@ def make_schedule(optimizer: Optimizer, config: TrainConfig, steps: int) -> Lamb
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     return LambdaLR(optimizer, factor)
+
+
+@torch.no_grad()
+def measure_gradient(
+    parameters: Iterable[nn.Parameter], clip_norm: float = 0.0, *, may_skip: bool = False
+) -> dict[str, Tensor]:
+    """The norm of all gradients together; shortens them to `clip_norm` where they are longer.
+
+    Args:
+        parameters: with their gradients, unscaled; those without one are left out.
+        clip_norm: 0 leaves all gradients as they are.
+        may_skip: whether a step without a finite gradient is skipped, as the scaler of fp16 does;
+            its norm then counts as 0, see `over_taken_steps`.
+
+    Returns:
+        Scalars on the device, so that nothing waits: `grad_norm`, from before the limit; with a
+        limit `clipped`, 1 where it acted; with `may_skip` `skipped`, 1 for a step to be skipped.
+    """
+    owners = list(parameters)
+    norm = nn.utils.get_total_norm(p.grad for p in owners if p.grad is not None)
+    found = {}
+    if may_skip:
+        finite = norm.isfinite()
+        norm = norm.where(finite, 0.0)
+        found[SKIPPED] = 1.0 - finite.float()
+    if clip_norm:
+        nn.utils.clip_grads_with_norm_(owners, clip_norm, norm)
+        found[CLIPPED] = (norm > clip_norm).float()
+    return {NORM: norm, **found}
+
+
+def over_taken_steps(means: Mapping[str, float]) -> dict[str, float]:
+    """Means over steps as they are written down: `grad_norm` is that of the steps not skipped.
+
+    It is NaN where all of them were.
+    """
+    taken = 1 - means.get(SKIPPED, 0.0)
+    if NORM not in means or taken == 1:
+        return dict(means)
+    return {**means, NORM: means[NORM] / taken if taken > 0 else math.nan}
 
 
 class AveragedModel:

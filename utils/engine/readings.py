@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from utils.data.voc import Sample
-from utils.engine.gradients import NORM, shown
+from utils.engine.optim import NORM, over_taken_steps
 from utils.runtime.distributed import mean_over_processes, world_size
 
 
@@ -59,13 +59,15 @@ class Readings:
                 )
             self.sums = [a + b for a, b in zip(self.sums or [0.0] * len(row), row, strict=True)]
             self.steps += 1
-            self.latest = shown(dict(zip(self.names, row, strict=True)))
+            self.latest = over_taken_steps(dict(zip(self.names, row, strict=True)))
         self.pending.clear()
         return self.means()
 
     def means(self) -> dict[str, float]:
         """The mean of each term over the steps that have been read."""
-        return shown({n: s / self.steps for n, s in zip(self.names, self.sums, strict=True)})
+        return over_taken_steps(
+            {n: s / self.steps for n, s in zip(self.names, self.sums, strict=True)}
+        )
 
     def describe(self, lr: float) -> str:
         """`loss 4.21 conf 2.31 (x0.7) ... lr 0.001`: means so far and each term's weight."""

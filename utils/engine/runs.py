@@ -8,7 +8,7 @@ from typing import Any
 
 from utils.config import TrainConfig
 from utils.engine import ledger
-from utils.engine.checkpoint import check_training, has_checkpoint, load_newest, save_checkpoint
+from utils.engine.checkpoint import has_checkpoint, save_checkpoint
 from utils.engine.log import METRICS, RunLog, draw_curves, read_metrics
 from utils.engine.trainer import Trainer
 from utils.files import check_folder, naming
@@ -27,17 +27,20 @@ class RunFiles:
 
     Args:
         folder: the run's folder; made where missing.
-        content: what every file says about network and settings.
+        description: what every file says about network and origin, beside the settings and the
+            arithmetic that the mAP is measured in.
         trainer: the run, new or loaded with an earlier state.
     """
 
-    def __init__(self, folder: Path, content: dict[str, Any], trainer: Trainer) -> None:
-        self.folder, self.content, self.trainer = folder, content, trainer
+    def __init__(self, folder: Path, description: dict[str, Any], trainer: Trainer) -> None:
+        self.folder, self.trainer = folder, trainer
+        arithmetic = trainer.precision.record()
+        self.content = {**description, "arithmetic": arithmetic, "config": settings(trainer.config)}
         self.log: RunLog | None = None
         if is_main():
             with naming(folder):
                 self.log = RunLog(folder, trainer.epoch, trainer.steps)
-            write_json(folder / "config.json", content)
+            write_json(folder / "config.json", self.content)
 
     def save(self) -> None:
         """Writes last.pth: everything as it is now."""
@@ -124,48 +127,17 @@ def is_run_of(config: TrainConfig) -> bool:
         found = json.loads(path.read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, LookupError, TypeError):  # none, or damaged
         return False
-    return bool(found == plain(dataclasses.asdict(config)))
+    return bool(found == settings(config))
 
 
-def resume(trainer: Trainer, folder: Path, description: dict[str, Any]) -> None:
-    """Loads a run's last.pth, or the one before where that is damaged, into a new trainer.
-
-    Raises:
-        FileNotFoundError, ValueError: there is none, it is damaged, or it is of another network.
-    """
-    content, path = load_newest(folder / LAST)
-    if not isinstance(content.get("config"), dict):
-        raise ValueError(f"{path}: has no settings; give a last.pth that a training wrote")
-    settings = plain(dataclasses.asdict(trainer.config))
-    compared = [(key, content.get(key), value) for key, value in description.items()]
-    compared += [
-        (key, content["config"].get(key), value)
-        for key, value in settings.items()
-        if key not in FREE
-    ]
-    for key, theirs, ours in compared:
-        if theirs != ours:
-            raise ValueError(
-                f"{path}: its {key} is {theirs!r}, this run's {ours!r}; resume with the settings "
-                "it was started with"
-            )
-    try:
-        check_training(content["training"], trainer.state_dict())
-        trainer.load_state_dict(content["training"])
-    except Exception as error:  # what is in a file may be anything
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(
-            f"{path}: its training state does not fit these settings ({why[:300]}); resume with "
-            "the settings it was started with"
-        ) from error
-    barrier()  # until then another process may be reading
-    if is_main() and path.name != LAST:
-        path.replace(folder / LAST)  # or the next save would put the damaged one in its place
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings of a run as its files have them."""
+    return plain(dataclasses.asdict(config))
 
 
-def plain(settings: dict[str, Any]) -> dict[str, Any]:
+def plain(values: dict[str, Any]) -> dict[str, Any]:
     """Settings as JSON has them: tuples become lists."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def kept(folder: Path, config: TrainConfig) -> str:

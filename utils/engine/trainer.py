@@ -15,10 +15,9 @@ from utils.boxes import Targets
 from utils.config import TrainConfig
 from utils.data.augment import augment, uniforms
 from utils.data.store import Batch, Store
-from utils.engine import gradients
 from utils.engine.evaluation import channels_last, evaluate
 from utils.engine.ledger import split, weighted
-from utils.engine.optim import AveragedModel, make_optimizer, make_schedule
+from utils.engine.optim import AveragedModel, make_optimizer, make_schedule, measure_gradient
 from utils.engine.readings import Readings
 from utils.engine.task import Task
 from utils.metrics.evaluator import Evaluator
@@ -71,7 +70,8 @@ class Trainer:
         self.augment = augment
         if config.compile:
             task.compile()
-            self.augment = torch.compile(augment)
+            if precision.device.type != "cpu":  # where OpenCV augments
+                self.augment = torch.compile(augment)
 
     @property
     def steps(self) -> int:
@@ -177,7 +177,7 @@ class Trainer:
     def step(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
         """One update of the weights; the returned terms are on the device, nothing waits.
 
-        Among them is what `gradients.measure` says of it. With `ledger` they come with the entries
+        Among them is what `measure_gradient` says of it. With `ledger` they come with the entries
         of `utils.engine.ledger`; the update is the same.
         """
         with (
@@ -192,7 +192,7 @@ class Trainer:
         with record_function("optimiser"):
             self.scaler.unscale_(self.optimizer)
             clip, may_skip = self.config.clip_norm, self.scaler.is_enabled()
-            gradient = gradients.measure(self.task.parameters(), clip, may_skip=may_skip)
+            gradient = measure_gradient(self.task.parameters(), clip, may_skip=may_skip)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.schedule.step()

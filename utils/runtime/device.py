@@ -1,7 +1,9 @@
 """Where and in which arithmetic networks run."""
 
 import contextlib
+import platform
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,9 +27,18 @@ class Precision(NamedTuple):
         """The context in which networks run; losses and boxes stay in float32."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
+    def record(self) -> dict[str, str]:
+        """`{"device": "cuda", "dtype": "bfloat16"}`, for files; `recorded_precision` reads it."""
+        dtype = str(self.dtype or torch.float32).removeprefix("torch.")
+        return {"device": self.device.type, "dtype": dtype}
+
 
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` -> a device; each of several processes has a GPU of its own.
+
+    On a GPU float32 is float32 from here on: without TF32, which rounds the factors of products to
+    10 bits. So what is computed in float32, such as an evaluation, agrees with a CPU; for speed
+    there is `choose_precision`.
 
     Raises:
         ValueError: `cuda` is asked for and there is none, or there are fewer than processes.
@@ -36,6 +47,9 @@ def choose_device(name: str) -> torch.device:
         raise ValueError("--device cuda: PyTorch sees no GPU; pass --device auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
     if name == "cuda" and world_size() > 1:
         if local_rank() >= torch.cuda.device_count():
             raise ValueError(
@@ -63,13 +77,17 @@ def memory_for(batch_size: int, remedy: str = "lower it") -> Iterator[None]:
 
 
 def choose_precision(device: torch.device, amp: str) -> Precision:
-    """`auto`, `off`, `bf16` or `fp16`; a CPU always computes in float32.
+    """`auto`, `off`, `bf16` or `fp16`; `auto` is float32 on a CPU, see `utils.engine.rehearsal`.
 
     Raises:
-        ValueError: bf16 is asked for on a GPU that does not have it.
+        ValueError: the device does not have it.
     """
-    if device.type != "cuda" or amp == "off":
+    if amp == "off" or (device.type != "cuda" and amp == "auto"):
         return Precision(device)
+    if device.type != "cuda":
+        if amp == "fp16":
+            raise ValueError("--amp fp16 is for GPUs; pass --amp bf16, auto or off")
+        return Precision(device, torch.bfloat16)
     if amp == "fp16":
         return Precision(device, torch.float16)
     if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -77,3 +95,49 @@ def choose_precision(device: torch.device, amp: str) -> Precision:
     if amp == "bf16":
         raise ValueError("--amp bf16: this GPU has no bf16; pass --amp fp16")
     return Precision(device, torch.float16)
+
+
+def let_cudnn_try(device: torch.device) -> None:
+    """Lets cuDNN try its algorithms on the first step of a training on a GPU.
+
+    Training shows it the same shapes in every step. Which algorithm is the fastest may differ from
+    run to run, and with it the last bits; so an evaluation does without.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+
+
+def recorded_precision(record: object, device: torch.device) -> Precision:
+    """The arithmetic that `Precision.record` wrote down.
+
+    It is float32 where `record` says nothing, is of another kind of device, or of an arithmetic
+    that this device does not have.
+    """
+    names = {"bfloat16": "bf16", "float16": "fp16"}
+    if not isinstance(record, dict) or record.get("device") != device.type:
+        return Precision(device)
+    try:
+        return choose_precision(device, names.get(str(record.get("dtype")), "off"))
+    except ValueError:
+        return Precision(device)
+
+
+def native_bf16() -> bool:
+    """Whether the CPU computes in bf16 itself and PyTorch's convolutions let it.
+
+    Without avx512_bf16 or AMX (which comes with amx_bf16) bf16 is emulated, and slower.
+    """
+    instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(instructions and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def device_name(device: torch.device) -> str:
+    """What a device calls itself, `NVIDIA H200` or `AMD EPYC`; its kind where it has no name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine() or device.type

@@ -1,5 +1,6 @@
 """Other projects' networks, rebuilt here, see what they see there."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from nets import stages
 from nets.distillers import DISTILLERS
 from nets.foreign.class_names import VOC
 from nets.foreign.convert import convert
-from nets.foreign.networks import default_names, foreign_network
+from nets.foreign.networks import foreign_network
 from nets.outputs import Outputs, Targets
 from nets.saved import describe_network, load_network
 from nets.ssd import SSD300
@@ -132,7 +133,7 @@ def imported(request) -> tuple[str, SSD300, Outputs]:
     """Each project's network in ours, and what it says about the picture."""
     foreign = convert(filled(listing(request.param)))
     with no_initial_weights(), torch.no_grad():
-        model = foreign_network(foreign, default_names(foreign)).eval()
+        model = foreign_network(foreign).eval()
         return request.param, model, model(picture())
 
 
@@ -178,7 +179,7 @@ def ours(theirs) -> SSD300:
     foreign = convert(theirs.state_dict())
     assert (foreign.project, foreign.classes) == ("torchvision", 3)
     with no_initial_weights():
-        return foreign_network(foreign, ("a", "b", "c")).eval()
+        return foreign_network(foreign).eval()
 
 
 class TestTorchvision:
@@ -202,7 +203,7 @@ class TestTorchvision:
 
     def test_names_have_to_be_given(self, theirs, ours, tmp_path):
         torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
-        with pytest.raises(ValueError, match=r"theirs.pth: torchvision .* 3 classes.* no names"):
+        with pytest.raises(ValueError, match=r"theirs.pth: its network has 3 classes.* no names"):
             load_network(tmp_path / "theirs.pth")
         with pytest.raises(ValueError, match="for which 2 names are given"):
             load_network(tmp_path / "theirs.pth", class_names=("a", "b"))
@@ -294,6 +295,7 @@ def captured(monkeypatch):
         return Path("best.pth")
 
     monkeypatch.setattr(stages, "fit", fit)
+    monkeypatch.setattr("nets.inputs.check_splits", lambda *_: None)  # there is no data
     return tasks
 
 
@@ -379,22 +381,55 @@ class TestStart:
         start = save_tiny(tmp_path / "start.pth", "paper")
         settings |= {"teacher_backbone": TINY, "teacher_pretrained": False}
         config = DistillConfig(**settings, weights=start, seed=5)
-        stages.train_teacher(config)
+        stages.train_teacher(config, VOC)
         torch.manual_seed(5)
         fresh = SSD300(TINY, 20).state_dict()
         torch.testing.assert_close(captured[0].model.state_dict(), fresh, rtol=0, atol=0)
 
-    def test_other_classes_are_refused(self, settings, foreign_file):
-        swapped = [*VOC[1::-1], *VOC[2:]]
-        for names, message in (
-            (swapped, "class 1 is 'aeroplane' to --weights and 'bicycle'"),
-            (VOC[:3], "--weights knows 20 classes, --classes names 3"),
-        ):
-            Path(settings["classes"]).write_text("\n".join(names))
-            with pytest.raises(ValueError, match=message):
-                stages.train_detector(TrainConfig(**settings, weights=str(foreign_file)))
+    def test_of_other_classes_all_but_the_class_heads_is_kept(
+        self, captured, settings, foreign_file, capsys
+    ):
+        Path(settings["classes"]).write_text("aeroplane\nkite\nowl\n")
+        for seed in (5, 5, 6):
+            config = TrainConfig(**settings, weights=str(foreign_file), seed=seed)
+            stages.train_detector(config)
+        line = f"starting from {foreign_file}: {SMALL}, layout {SMALL}; it knows other classes, "
+        assert capsys.readouterr().out.count(f"{line}so the class heads begin anew\n") == 3
+        before = load_network(foreign_file)[0].state_dict()
+        first, again, other = (task.model.state_dict() for task in captured)
+        for key, value in first.items():
+            assert torch.equal(value, again[key]), key
+            if key.startswith("conf."):
+                assert len(value) * 21 == len(before[key]) * 4  # K + 1 for each prior of a cell
+                assert torch.equal(value, other[key]) == key.endswith("bias"), key  # those are 0
+            else:
+                assert torch.equal(value, before[key]), key
+        assert captured[0].model.classes == 3
 
-    def test_another_backbone_is_refused(self, settings, foreign_file):
+    def test_where_names_are_unknown_their_number_decides(self, captured, settings, tmp_path):
+        path = tmp_path / "two.pth"
+        torch.save(filled(listing(SMALL, classes=2)), path)
+        Path(settings["classes"]).write_text("kite\nowl\n")
+        stages.train_detector(TrainConfig(**settings, weights=str(path)))
+        expected = load_network(path, class_names=("kite", "owl"))[0].state_dict()
+        torch.testing.assert_close(captured[0].model.state_dict(), expected, rtol=0, atol=0)
+        Path(settings["classes"]).write_text("kite\nowl\nelk\n")
+        stages.train_detector(TrainConfig(**settings, weights=str(path)))
+        assert captured[1].model.classes == 3
+        with pytest.raises(ValueError, match=r"two.pth: does not tell the names .* --classes"):
+            stages.train_detector(TrainConfig(**{**settings, "classes": ""}, weights=str(path)))
+
+    def test_another_order_is_refused(self, captured, settings, foreign_file):
+        Path(settings["classes"]).write_text("\n".join([*VOC[1::-1], *VOC[2:]]))
+        config = TrainConfig(**settings, weights=str(foreign_file))
+        with pytest.raises(ValueError, match="class 1 is 'aeroplane' to --weights and 'bicycle'"):
+            stages.train_detector(config)
+        assert not captured
+        stages.train_detector(dataclasses.replace(config, classes=""))  # as the line says
+        assert captured[0].model.classes == 20
+
+    def test_another_backbone_is_refused(self, captured, settings, foreign_file):
         config = TrainConfig(**settings, backbone="resnet18", weights=str(foreign_file))
         with pytest.raises(ValueError, match=f"--backbone is resnet18, .* is {SMALL}"):
             stages.train_detector(config)
+        assert not captured

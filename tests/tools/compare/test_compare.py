@@ -9,13 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from nets.saved import describe_network
+from nets.ssd import SSD300
 from tools.compare.comparison import compare
 from tools.compare.jobs import check_same, environments
 from tools.compare.text import markdown
 from tools.compare.variants import make_variants, teacher_job
-from tools.jobs import TORCHRUN, claimed, logged_script, own_environment, split_passed
+from tools.jobs import claimed
+from utils.engine.checkpoint import save_checkpoint
 from utils.show.report import write_json
 
 TINY = "resnet18(width=0.125)"
@@ -123,15 +127,6 @@ def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environments(1) == [{}]
 
 
-def test_a_job_joins_none_of_torchruns_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "TORCHELASTIC_RUN_ID"):
-        monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("HOME", "here")
-    kept = own_environment()
-    assert kept["HOME"] == "here"
-    assert not [name for name in kept if name.startswith(TORCHRUN)]
-
-
 def test_another_file_under_the_teachers_name_is_noticed(tmp_path: Path) -> None:
     weights = tmp_path / "given.pth"
     weights.write_bytes(b"one")
@@ -160,58 +155,6 @@ def test_choosing_on_the_test_split_is_said(tmp_path: Path) -> None:
     for words in ([*val, "--val-every", "0"], ["--val-every", "5"]):
         last = make_variants([], words)[0].job(tmp_path, 0, Path())
         assert not last.chosen_on(["VOC2007/test"])
-
-
-def test_one_claim_at_a_time(tmp_path: Path) -> None:
-    with claimed(tmp_path / "job") as first, claimed(tmp_path / "job") as second:
-        assert first is not None
-        assert second is None
-    with claimed(tmp_path / "job") as third:
-        assert third is not None
-
-
-def test_a_claim_holds_for_as_long_as_its_script_runs(tmp_path: Path) -> None:
-    with claimed(tmp_path) as claim:
-        assert claim is not None
-        sleeper = subprocess.Popen(["sleep", "60"], pass_fds=(claim,))
-    with claimed(tmp_path) as other:  # as if whoever claimed it had been killed
-        assert other is None
-    sleeper.kill()
-    sleeper.wait()
-    with claimed(tmp_path) as other:
-        assert other is not None
-
-
-def test_the_command_line_is_cut_at_two_dashes() -> None:
-    assert split_passed(["--seeds", "2", "--", "--epochs", "--"]) == (
-        ["--seeds", "2"],
-        ["--epochs", "--"],
-    )
-    assert split_passed(["--seeds", "2"]) == (["--seeds", "2"], [])
-
-
-def test_the_log_of_a_failed_job_speaks(tmp_path: Path) -> None:
-    log = tmp_path / "log.txt"
-    with claimed(tmp_path) as claim:
-        assert claim is not None
-        with pytest.raises(ValueError, match=r"status 2: .*--weights.* \(see .*log.txt"):
-            logged_script("get_map.py", log=log, environment={}, claim=claim)
-    assert log.read_text().startswith("$ python get_map.py\n")
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, script: Callable[..., int]) -> list[str]:
-    """Runs jobs in this process; returns what ran."""
-    ran: list[str] = []
-
-    def in_process(name: str, *arguments: object, **rest: object) -> None:
-        del rest
-        ran.append(name)
-        if script(name.removesuffix(".py"), *arguments):
-            raise ValueError(f"{name} failed")
-
-    monkeypatch.setattr("tools.compare.jobs.logged_script", in_process)
-    return ran
 
 
 def test_runs_are_made_once(
@@ -250,9 +193,52 @@ def test_runs_are_made_once(
     assert here == []
 
 
+WRONG_SOURCES = {
+    "teacher": (["--teacher", "none.pth"], [], "--teacher none.pth: no such checkpoint"),
+    "test": (["--test", "VOC2007/x"], [], "--test VOC2007/x: "),
+    "val": ([], ["--val", "VOC2007/x"], "--val VOC2007/x: "),
+    "classes": ([], ["--classes", "none.txt"], "--classes none.txt: no such class list"),
+    "variant": (["--variant", "kd: --weights none.pth"], [], "--weights none.pth: no such check"),
+    "teacher's": (["--teacher-flags", "--train x/y"], [], "--train x/y: "),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_SOURCES)
+def test_what_is_missing_shows_before_the_first_run(
+    case: str,
+    drawn: Path,
+    tmp_path: Path,
+    script: Callable[..., int],
+    here: list[str],
+    one_line: Callable[[], str],
+) -> None:
+    own, shared, message = WRONG_SOURCES[case]
+    data = ["--data", drawn, "--train", "VOC2007/train", "--classes", drawn / "VOC2007/classes.txt"]
+    assert script("tools.compare", "--out", tmp_path, *own, "--", *data, *shared) == 2
+    assert message in one_line()
+    assert here == []
+
+
+def test_all_runs_have_the_teachers_classes(
+    drawn: Path, tmp_path: Path, script: Callable[..., int], here: list[str]
+) -> None:
+    model, names = SSD300(TINY, 5), (drawn / "VOC2007/classes.txt").read_text().split()
+    content = {**describe_network(model, names), "model": model.state_dict()}
+    save_checkpoint(tmp_path / "teacher.pth", content)
+    shared = ["--data", drawn, "--train", "VOC2007/train", "--no-pretrained", "--device", "cpu"]
+    shared += ["--epochs", 1, "--batch-size", 4, "--backbone", TINY]
+    own = ["--out", tmp_path, "--seeds", 1, "--teacher", tmp_path / "teacher.pth"]
+    assert script("tools.compare", *own, "--", *shared) == 0
+    for variant in ("alone", "tutorial"):
+        path = tmp_path / f"runs/{variant}/seed-0/best.pth"
+        assert torch.load(path, weights_only=True)["class_names"] == names
+    assert len(here) == 5
+
+
 def test_sigterm_reaches_the_runs(drawn: Path, tmp_path: Path) -> None:
-    words = ["-m", "tools.compare", "--out", tmp_path, "--seeds", 1, "--test", "VOC2007/test", "--"]
-    words += ["--data", drawn, "--train", "VOC2007/train", "--val", "VOC2007/val", "--classes"]
+    words = ["-m", "tools.compare", "--out", tmp_path, "--seeds", 1, "--test", "VOC2007/test"]
+    words += ["--teacher-flags", f"--backbone {TINY}", "--", "--data", drawn]
+    words += ["--train", "VOC2007/train", "--val", "VOC2007/val", "--classes"]
     words += [drawn / "VOC2007/classes.txt", "--no-pretrained", "--device", "cpu", "--workers", 1]
     words += ["--batch-size", 4, "--backbone", TINY, "--epochs", 1000, "--val-every", 0]
     comparing = subprocess.Popen(
@@ -290,6 +276,7 @@ def test_a_failed_run_is_named_and_the_others_are_compared(
             write_json(words[words.index("--json") + 1], scores(0.3))
 
     monkeypatch.setattr("tools.compare.jobs.logged_script", fake)
+    monkeypatch.setattr("tools.compare.__main__.check_sources", lambda *_: None)
     words = ["--out", tmp_path, "--seeds", 2, "--teacher", "given.pth"]
     assert script("tools.compare", *words) == 2
     shown = capsys.readouterr()

@@ -1,6 +1,8 @@
 """Statistics of paired runs against published tables and by hand."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from tools.compare.paired import bootstrap_interval, deviation, paired_difference, t_interval
 
 VALUES = [math.sin(7 * i) for i in range(12)]
+RESULTS = sorted((Path(__file__).parents[3] / "benchmarks/results").glob("*/comparison.json"))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,18 @@ def test_a_difference_by_hand() -> None:
     # Of 27 samples one is (1, 1, 1), another (3, 3, 3): 2.5 % of the means lie at the very ends.
     assert difference.bootstrap == (1, 3)
     assert difference.verdict == "no significant difference"
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
+def test_what_was_published_comes_out_again(path: Path) -> None:
+    variants = json.loads(path.read_text())["variants"]
+    compared = [row for row in variants.values() if "difference" in row]
+    assert compared
+    for row in compared:
+        again = paired_difference(row["seeds"], variants["alone"]["seeds"])
+        assert again.verdict == row["verdict"]
+        assert again.t == pytest.approx(row["difference"]["t"], abs=1e-6)
+        assert again.bootstrap == pytest.approx(row["difference"]["bootstrap"], abs=0.5)
 
 
 @pytest.mark.parametrize(

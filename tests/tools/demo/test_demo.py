@@ -10,14 +10,12 @@ from tests.conftest import Refused
 from tools.demo.__main__ import MARKER
 
 
-def test_the_demonstration_ends_with_a_table_and_pictures(
-    tmp_path: Path, script: Callable[..., int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def demonstrate(out: Path, script: Callable[..., int]) -> None:
+    """Runs the demonstration into `out` and looks at what it made."""
     sizes = ["--train", 8, "--test", 4, "--teacher-epochs", 1, "--student-epochs", 1]
     nets = ["--teacher", "resnet18(width=0.125)", "--student", "resnet18(width=0.125)"]
-    assert script("tools.demo", "--out", tmp_path / "demo", *sizes, *nets) == 0
-    rows = (tmp_path / "demo/comparison.txt").read_text().splitlines()
+    assert script("tools.demo", "--out", out, *sizes, *nets) == 0
+    rows = (out / "comparison.txt").read_text().splitlines()
     assert rows[0].split() == ["params", "GFLOPs", "img/s", "voc07", "voc10", "coco"]
     titles = ["teacher", "student alone", "student distilled", "distilled - alone"]
     assert all(row.startswith(title) for row, title in zip(rows[1:], titles, strict=True))
@@ -29,8 +27,21 @@ def test_the_demonstration_ends_with_a_table_and_pictures(
         f"{run}/{p}.png" for run in ("teacher", "alone") for p in ("curves", "precision_recall")
     ]
     for name in names:
-        with Image.open(tmp_path / "demo" / name) as picture:
+        with Image.open(out / name) as picture:
             assert min(picture.size) > 300
+
+
+def test_the_demonstration_ends_with_a_table_and_pictures(
+    tmp_path: Path, script: Callable[..., int], here: list[str]
+) -> None:
+    demonstrate(tmp_path / "demo", script)
+    training = ["train_teacher.py", "train_teacher.py", "train_kd.py"]
+    assert here == [*training, *["get_map.py"] * 3]
+
+
+@pytest.mark.slow
+def test_the_demonstration_in_processes(tmp_path: Path, script: Callable[..., int]) -> None:
+    demonstrate(tmp_path / "demo", script)
 
 
 def test_a_folder_of_somebody_else_is_left_alone(

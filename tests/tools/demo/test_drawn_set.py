@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import Refused, Script
+from tools.demo import drawing
 from tools.demo.drawing import MIN_VISIBLE, SHAPES, Picture, _cover, draw_picture
-from tools.demo.drawn_set import CLASS_NAMES, main, make_drawn_set
+from tools.demo.drawn_set import CLASS_NAMES, MARKER, make_drawn_set
 from utils.data.voc import read_classes, read_split
 
 
@@ -101,10 +103,8 @@ def test_hidden_objects_are_difficult_and_never_lost(
     pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen again while each cover is recorded, so that the hidden part is known."""
-    from tools.demo import drawing as shapes_drawing
-
     covers: list[np.ndarray] = []
-    place = shapes_drawing._place
+    place = drawing._place
 
     def recording(*arguments: object) -> np.ndarray | None:
         cover = place(*arguments)
@@ -112,7 +112,7 @@ def test_hidden_objects_are_difficult_and_never_lost(
             covers.append(cover >= 128)
         return cover
 
-    monkeypatch.setattr(shapes_drawing, "_place", recording)
+    monkeypatch.setattr(drawing, "_place", recording)
     shares = []
     for index, drawn in enumerate(pictures):
         covers.clear()
@@ -141,17 +141,17 @@ def test_refusals(tmp_path: Path, arguments: dict[str, int], message: str) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    call = ["--out", str(tmp_path), "--train", "1", "--val", "1", "--test", "1", "--seed", "5"]
+def test_command_line(
+    tmp_path: Path, script: Script, refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["--out", tmp_path, "--train", 1, "--val", 1, "--test", 1, "--seed", 5]
     for _ in range(2):  # what it made itself it may overwrite
-        assert main(call) == 0
+        assert script("tools.demo.drawn_set", *call) == 0
     assert capsys.readouterr().out.endswith("VOC2007: 3 pictures drawn\n")
-    marker = tmp_path / "VOC2007" / "made_by_shapes.json"
+    marker = tmp_path / "VOC2007" / MARKER
     assert json.loads(marker.read_text()) == {"train": 1, "val": 1, "test": 1, "seed": 5}
     marker.unlink()
     before = contents(tmp_path)
-    assert main(call) == 2
-    error = capsys.readouterr().err
-    assert "VOC2007 is there and was not made by this tool; move it away" in error
-    assert error.count("\n") == 1
+    line = refused("tools.demo.drawn_set", *call)
+    assert "VOC2007 is there and was not made by this tool; move it away" in line
     assert contents(tmp_path) == before

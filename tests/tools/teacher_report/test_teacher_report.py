@@ -153,6 +153,8 @@ def test_refusals_are_one_line(
         (*pair, ["--split", "VOC2007/none"], "no such split"),
         (*pair, ["--batch-size", "0"], "--batch-size must be at least 1"),
         (*pair, ["--student", ""], "--teacher and --student are needed"),
+        (*pair, ["--split"], "--split names no split"),
+        (*pair, ["--reg-m", "nan"], "--reg-m must be at least"),
     ]
     for teacher, student, extra, message in cases:
         assert script("tools.teacher_report", *on(drawn, teacher, student, *extra)) == 2

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tools.teacher_report.picture import draw_teacher_report
+from tools.teacher_report.picture import draw
 from tools.teacher_report.tables import as_markdown, as_text, page, tables
 from tools.teacher_report.verdict import conclusions, judge, percentage, points
 
@@ -215,7 +215,7 @@ def test_page_and_picture(kind: str, tmp_path: Path) -> None:
     assert "`teacher.pth` (vgg16)" in text
     assert "(a.png)" in text
     assert f"- {values['conclusions'][0]}\n" in text
-    draw_teacher_report(values, tmp_path / "a.png")
+    draw(values, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert min(picture.size) > 400
 

@@ -295,6 +295,9 @@ REFUSED = {
     "name": (["--", "--name", "x"], "--name (after --) is not for trials; leave it out"),
     "epochs": (["--", "--epoch", "3"], "unrecognized arguments: --epoch 3"),
     "teacher": (["--", "--teacher", ""], "--teacher is missing"),
+    "no teacher": (["--", "--teacher", "none.pth"], "--teacher none.pth: no such checkpoint"),
+    "split": (["--", "--val", "VOC2007/x"], "--val VOC2007/x: "),
+    "classes": (["--", "--classes", "none.txt"], "--classes none.txt: no such class list"),
 }
 
 
@@ -307,6 +310,7 @@ def test_bad_commands_are_refused_in_one_line(
     words = ["--out", tmp_path / "tune", "--trials", 2, *own, *training, *after]
     assert script("tools.tune", *words) == 2
     assert message in one_line()
+    assert not list(tmp_path.glob("tune/trial-*"))
 
 
 def test_folders_of_another_search_are_left_alone(

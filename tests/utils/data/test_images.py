@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from utils.data import images
-from utils.data.images import fitted_size, image_size, load_padded, pad_to_square, read_image
+from utils.data.images import fitted_size, image_size, load_padded, read_image
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -155,26 +155,29 @@ def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
         read_image(tmp_path / "small.png")
 
 
+def square(side: int) -> np.ndarray:
+    """What `load_padded` is to overwrite."""
+    return np.full((side, side, 3), 77, np.uint8)
+
+
 def test_small_pictures_are_padded_not_grown(tmp_path: Path, colours: np.ndarray) -> None:
     Image.fromarray(colours).save(tmp_path / "a.png")
-    padded, size = load_padded(tmp_path / "a.png", 4)
-    assert size == (2, 3)
-    assert padded.shape == (3, 4, 4)
-    assert padded.dtype == np.uint8
-    np.testing.assert_array_equal(padded[:, :2, :3], colours.transpose(2, 0, 1))
-    assert padded[:, 2:].max() == padded[:, :, 3:].max() == 0
-    assert load_padded(tmp_path / "a.png", 3)[1] == (2, 3)  # fits exactly
+    padded = square(4)
+    assert load_padded(tmp_path / "a.png", padded) == (2, 3)
+    np.testing.assert_array_equal(padded[:2, :3], colours)
+    assert padded[2:].max() == padded[:, 3:].max() == 0
+    assert load_padded(tmp_path / "a.png", square(3)) == (2, 3)  # fits exactly
 
 
 def test_large_pictures_shrink_by_area(tmp_path: Path) -> None:
-    # Columns 0 and 200 alternate: the mean of each pair is 100.
-    stored = np.zeros((4, 8, 3), np.uint8)
-    stored[:, 1::2] = 200
+    # Every fourth column is 200: the mean of each four is 50, between the middle two it is 0.
+    stored = np.zeros((8, 16, 3), np.uint8)
+    stored[:, 3::4] = 200
     Image.fromarray(stored).save(tmp_path / "a.png")
-    padded, size = load_padded(tmp_path / "a.png", 4)
-    assert size == (2, 4)
-    np.testing.assert_array_equal(padded[:, :2], np.full((3, 2, 4), 100))
-    assert padded[:, 2:].max() == 0
+    padded = square(4)
+    assert load_padded(tmp_path / "a.png", padded) == (2, 4)
+    np.testing.assert_array_equal(padded[:2], np.full((2, 4, 3), 50))
+    assert padded[2:].max() == 0
 
 
 @pytest.mark.parametrize(
@@ -192,9 +195,4 @@ def test_fitted_size_by_hand(size: tuple[int, int], fitted: tuple[int, int]) -> 
 
 def test_slivers_keep_a_pixel(tmp_path: Path) -> None:
     Image.new("RGB", (1000, 1), RED).save(tmp_path / "a.png")
-    assert load_padded(tmp_path / "a.png", 10)[1] == (1, 10)
-
-
-def test_side_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="side is 0; it must be at least 1 pixel"):
-        pad_to_square(np.zeros((4, 4, 3), np.uint8), 0)
+    assert load_padded(tmp_path / "a.png", square(10)) == (1, 10)

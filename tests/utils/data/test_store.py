@@ -1,8 +1,10 @@
 """Every kind of store gives the same batches."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,6 +41,41 @@ def test_every_kind_of_store_gives_the_same_batches(samples: list[Sample]) -> No
             assert_equal(batches[0], other)
 
 
+def test_images_lie_channels_last(samples: list[Sample]) -> None:
+    for cache in ("ram", "none"):
+        (batch,) = Store(samples, CPU, cache=cache).batches([torch.arange(3)])
+        assert batch.images.shape[:2] == (3, 3)
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_what_is_in_memory_needs_no_threads_on_a_cpu(samples: list[Sample]) -> None:
+    before = threading.active_count()
+    stream = Store(samples, CPU, cache="ram").batches([torch.arange(3)] * 2)
+    next(stream)
+    assert threading.active_count() == before
+
+
+def test_threads_fetch_from_memory_for_another_device(samples: list[Sample]) -> None:
+    order = [torch.tensor([5, 0, 3]), torch.tensor([7])] * 3
+    store = Store(samples, torch.device("meta"), cache="ram")  # as a GPU is: another one
+    assert [batch.images.device.type for batch in store.batches(order)] == ["meta"] * 6
+    expected = Store(samples, CPU, cache="ram").batches(order)
+    for images, batch in zip(store._fetched(order), expected, strict=True):
+        assert torch.equal(images.permute(0, 3, 1, 2), batch.images)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gets_the_same_batches_from_every_kind_of_store(samples: list[Sample]) -> None:
+    gpu, order = torch.device("cuda"), list(torch.randint(0, 8, (40, 3)))
+    expected = list(Store(samples, CPU, cache="ram").batches(order))
+    for cache in ("device", "ram", "none"):
+        # No batch is looked at before all are there: none may be overwritten on its way.
+        found = list(Store(samples, gpu, cache=cache).batches(order))
+        for a, b in zip(expected, found, strict=True):
+            assert torch.equal(a.images, b.images.cpu())
+            assert torch.equal(a.targets.boxes, b.targets.boxes.cpu())
+
+
 def assert_equal(a: Batch, b: Batch) -> None:
     """Bit for bit."""
     assert torch.equal(a.images, b.images)
@@ -51,8 +88,9 @@ def test_a_batch_holds_what_the_files_hold(samples: list[Sample]) -> None:
     store = Store(samples, CPU, cache="none", difficult="train")
     (batch,) = store.batches([torch.tensor([4, 6])])
     for row, i in enumerate((4, 6)):
-        image, size = load_padded(samples[i].image, store.side)
-        assert torch.equal(batch.images[row], torch.from_numpy(image))
+        square = np.empty((store.side, store.side, 3), np.uint8)
+        size = load_padded(samples[i].image, square)
+        assert torch.equal(batch.images[row], torch.from_numpy(square).permute(2, 0, 1))
         assert tuple(batch.sizes[row].tolist()) == size
         truth = samples[i].annotation
         count = len(truth.labels)
@@ -100,13 +138,3 @@ def test_a_bad_image_is_an_error_that_names_it(samples: list[Sample], tmp_path: 
     store = Store(broken, CPU, cache="none")
     with pytest.raises(ValueError, match=r"bad\.jpg"):
         list(store.batches([torch.tensor([0]), torch.tensor([8])]))
-
-
-def test_a_consumer_that_stops_leaves_no_thread_behind(samples: list[Sample]) -> None:
-    import threading
-
-    before = threading.active_count()
-    stream = Store(samples, CPU, cache="none").batches([torch.tensor([i]) for i in range(8)])
-    next(stream)
-    stream.close()  # type: ignore[attr-defined]  # it is a generator
-    assert threading.active_count() == before

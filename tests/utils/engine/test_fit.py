@@ -12,15 +12,16 @@ from utils.boxes import Detections, Targets
 from utils.config import TrainConfig
 from utils.data.store import Store
 from utils.data.voc import read_classes, read_split
+from utils.engine.checkpoint import save_checkpoint
 from utils.engine.evaluation import evaluate
 from utils.engine.fit import train_epochs
 from utils.engine.ledger import gradient_shares
 from utils.engine.log import read_metrics, read_rows
-from utils.engine.runs import resume
+from utils.engine.resume import resume
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
 from utils.metrics.evaluator import Evaluator
-from utils.runtime.device import Precision, choose_device, choose_precision
+from utils.runtime.device import Precision
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
@@ -298,12 +299,35 @@ def test_resuming_another_network_is_refused(
     resume(trainer(store, elsewhere), tmp_path, {"backbone": "toy"})
 
 
-def test_devices_and_arithmetic() -> None:
-    assert choose_device("cpu") == CPU
-    assert choose_precision(CPU, "bf16").dtype is None  # a CPU computes in float32
-    with Precision(CPU).autocast():
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
-    if not torch.cuda.is_available():
-        assert choose_device("auto") == CPU
-        with pytest.raises(ValueError, match="PyTorch sees no GPU"):
-            choose_device("cuda")
+@pytest.mark.parametrize(
+    ("gone", "came", "config", "message"),
+    [
+        ("clip_norm", {}, CONFIG, ""),  # had what is the default
+        ("val_every", {"preflight": 7}, CONFIG, ""),  # free to differ, whoever knows them
+        ("clip_norm", {}, replace(CONFIG, clip_norm=5), "its clip_norm is 0.0, this run's 5"),
+        ("batch_size", {}, CONFIG, "its batch_size is 32, this run's 3"),
+        ("", {"bells": [1]}, CONFIG, r"its bells is \[1\], this run has no such setting; resume"),
+        ("", {"teacher": "t.pth"}, CONFIG, "its teacher is 't.pth', this run has no such setting"),
+    ],
+)
+def test_settings_that_came_or_went_since_a_run_was_started(
+    gone: str,
+    came: dict[str, object],
+    config: TrainConfig,
+    message: str,
+    store: Store,
+    names: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    train_epochs(trainer(store), None, names, {"backbone": "toy"}, tmp_path)
+    content = torch.load(tmp_path / "last.pth", weights_only=True)
+    content["config"].pop(gone, None)
+    content["config"] |= came
+    save_checkpoint(tmp_path / "last.pth", content)
+    run = trainer(store, config)
+    if message:
+        with pytest.raises(ValueError, match=message):
+            resume(run, tmp_path, {"backbone": "toy"})
+    else:
+        resume(run, tmp_path, {"backbone": "toy"})
+        assert run.epoch == 2

@@ -306,12 +306,13 @@ def test_images_that_differ_in_one_corner_are_not_the_same(
 
 
 REFUSED = {
-    "devkit": (["--data", "nowhere"], "nowhere: no such folder"),
+    "devkit": (["--data", "nowhere"], "--train VOC2007/train: nowhere: no such folder"),
     "split": (["--train", "VOC2007/none"], "none.txt: no such split"),
     "year": (["--val", "VOC2031/test"], "VOC2031: no such folder"),
     "form": (["--val", "test"], "is not <year folder>/<split>"),
-    "classes": (["--classes", "none.txt"], "none.txt: no such class list"),
+    "classes": (["--classes", "none.txt"], "--classes none.txt: no such class list"),
     "twice": (["--train", "VOC2007/train", "VOC2007/train"], "names VOC2007/train 2 times"),
+    "no split": (["--train"], "--train names no split"),
     "flag": (["--quick"], "unrecognized arguments: --quick"),
     "workers": (["--workers", "0"], "--workers must be at least 1"),
     "layout": (["--layout", "none"], "invalid choice: 'none'"),

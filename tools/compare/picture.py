@@ -3,18 +3,15 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
-
-def draw_comparison(comparison: Mapping[str, Any], path: str | Path) -> None:
+def draw(comparison: Mapping[str, Any], path: str | Path) -> None:
     """Draws what `tools.compare.comparison.compare` returned."""
-    from matplotlib.figure import Figure
-
     variants = comparison["variants"]
     gained = {name: row for name, row in variants.items() if "difference" in row}
     figure = Figure(figsize=(15, 2.2 + 0.45 * len(variants)), layout="constrained")
@@ -25,7 +22,7 @@ def draw_comparison(comparison: Mapping[str, Any], path: str | Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_seeds(axes: "Axes", comparison: Mapping[str, Any]) -> None:
+def draw_seeds(axes: Axes, comparison: Mapping[str, Any]) -> None:
     """One line a variant: its seeds as points, their mean as a bar; the teacher as a line."""
     variants, metric = comparison["variants"], comparison["metric"]
     for place, row in enumerate(variants.values()):
@@ -42,7 +39,7 @@ def draw_seeds(axes: "Axes", comparison: Mapping[str, Any]) -> None:
     axes.set(title="every seed, and the mean", xlabel=f"{metric} AP, percent")
 
 
-def draw_differences(axes: "Axes", gained: Mapping[str, Any], metric: str) -> None:
+def draw_differences(axes: Axes, gained: Mapping[str, Any], metric: str) -> None:
     """The mean of each variant's paired difference with its 95 % interval."""
     if not gained:
         axes.set_axis_off()
@@ -60,7 +57,7 @@ def draw_differences(axes: "Axes", gained: Mapping[str, Any], metric: str) -> No
     axes.set(title="difference to alone, paired, 95 % (t)", xlabel=f"{metric} AP, points")
 
 
-def draw_gains(axes: "Axes", gained: Mapping[str, Any]) -> None:
+def draw_gains(axes: Axes, gained: Mapping[str, Any]) -> None:
     """The mean gain of each variant by class and by size of object."""
     if not gained:
         axes.set_axis_off()
@@ -81,7 +78,7 @@ def draw_gains(axes: "Axes", gained: Mapping[str, Any]) -> None:
         axes.figure.colorbar(image, ax=axes)
 
 
-def label_rows(axes: "Axes", names: list[str]) -> None:
+def label_rows(axes: Axes, names: list[str]) -> None:
     """Names the rows from the top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
