@@ -17,6 +17,7 @@ from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.preflight import preflight
 from nets.priors import DEFAULT_LAYOUT, layout_named
 from nets.saved import check_class_names, describe_network, load_network, load_start
+from nets.schedule import Schedule
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask, check_compatible
 from utils import spec
@@ -119,6 +120,7 @@ def distill_task(config: DistillConfig, student: SSD300, teacher: SSD300) -> Dis
         },
         distillers,
         config.match_priors,
+        Schedule(config.kd_schedule, config.kd_final, config.kd_epochs, config.epochs),
     )
 
 

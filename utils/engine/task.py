@@ -1,5 +1,8 @@
 """What the engine trains, as far as it needs to know."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -9,14 +12,14 @@ from utils.boxes import Detections, Targets
 class Task(nn.Module):
     """A network with its objective.
 
-    `task(images, targets)` returns `{"loss": total, "positives": count, **unweighted terms}`; with
-    `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.engine.ledger`. `rows`,
-    `[B]` int64, has a number for each image, another one in every epoch and for every seed: what is
-    random in a task follows from it.
+    `task(images, targets, rows)` returns `{"loss": total, "positives": count, **unweighted terms}`;
+    with `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.engine.ledger`.
+    `rows`, `[B]` int64, has a number for each image, another one in every epoch and for every seed:
+    what is random in a task follows from it.
 
     Attributes:
         model: the network that is validated and saved; a task may hold more that trains.
-        weights: the factor of each term in the total.
+        weights: the factor of each term in the total, before any schedule.
         progress: a scalar in 0..1, how much of the run is done; the trainer writes it.
     """
 
@@ -27,6 +30,11 @@ class Task(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("progress", torch.zeros(()), persistent=False)
+
+    def factors(self, terms: Mapping[str, Any]) -> dict[str, Any]:
+        """The factor of each term in the total of a call that returned `terms`, or their means."""
+        del terms
+        return self.weights
 
     def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
         """The terms of a call, and what `model` detects."""

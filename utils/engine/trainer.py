@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from utils.boxes import Targets
 from utils.config import TrainConfig
-from utils.data.augment import augment, uniforms
+from utils.data.augment import augment, numbers, uniforms
 from utils.data.store import Batch, Store
 from utils.engine.evaluation import channels_last, evaluate
 from utils.engine.ledger import split, weighted
@@ -77,6 +77,11 @@ class Trainer:
     def steps(self) -> int:
         """Steps done since the run began."""
         return self.epoch * self.steps_per_epoch + self.position
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, 0..1."""
+        return self.steps / (self.config.epochs * self.steps_per_epoch)
 
     @property
     def lr(self) -> float:
@@ -159,7 +164,8 @@ class Trainer:
 
     def watched(self) -> dict[str, float]:
         """The ledger of the epoch so far: each term's weighted mean, and what `Task` watches."""
-        return {**weighted(self.readings.means(), self.task.weights), **self.ledger.means()}
+        means = self.readings.means()
+        return {**weighted(means, self.task.factors(means)), **self.ledger.means()}
 
     def next_epoch(self) -> None:
         """Closes an epoch whose steps are done."""
@@ -168,24 +174,32 @@ class Trainer:
         self.readings = Readings(self.store.samples, self.task.weights)
         self.ledger = Readings(self.store.samples, {})
 
-    def shown(self, batch: Batch, table: Tensor) -> tuple[Tensor, Targets]:
-        """A batch as the network sees it; its rows of `table` decide how."""
+    def shown(self, batch: Batch, table: Tensor) -> tuple[Tensor, Targets, Tensor]:
+        """A batch as the network sees it; its rows of `table` decide how.
+
+        Returns:
+            Images, targets, and the `numbers` of these rows.
+        """
         with record_function("augment"):
             rows = table[batch.indices].to(self.precision.device, non_blocking=True)
-            return self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
+            shown = self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
+            return *shown, numbers(rows)
 
-    def step(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
+    def step(
+        self, images: Tensor, targets: Targets, rows: Tensor | None = None, ledger: bool = False
+    ) -> dict[str, Tensor]:
         """One update of the weights; the returned terms are on the device, nothing waits.
 
         Among them is what `measure_gradient` says of it. With `ledger` they come with the entries
         of `utils.engine.ledger`; the update is the same.
         """
+        self.task.progress.fill_(self.progress)
         with (
             record_function("network and loss"),
             self.precision.autocast(),
             eagerly() if ledger and self.config.compile else nullcontext(),
         ):
-            terms: dict[str, Tensor] = self.parallel(channels_last(images), targets, ledger)
+            terms: dict[str, Tensor] = self.parallel(channels_last(images), targets, rows, ledger)
         self.optimizer.zero_grad(set_to_none=True)
         with record_function("backward"):
             self.scaler.scale(terms["loss"]).backward()
@@ -218,6 +232,7 @@ class Trainer:
         spread_buffers(self.model)
         trained, self.task.model = self.task.model, self.model
         self.task.eval()
+        self.task.progress.fill_(self.progress)
         batch_size = len(own_part(torch.empty(self.config.batch_size)))  # what fits while training
         try:
             evaluator = Evaluator(class_names)
