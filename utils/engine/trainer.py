@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from utils.boxes import Targets
 from utils.config import TrainConfig
-from utils.data.augment import augment, uniforms
+from utils.data.augment import augment, numbers, uniforms
 from utils.data.store import Batch, Store
 from utils.engine.evaluation import channels_last, evaluate
 from utils.engine.ledger import split, weighted
@@ -103,6 +103,11 @@ class Trainer:
         return len(own_part(torch.empty(self.config.batch_size))) // self.config.accumulate
 
     @property
+    def progress(self) -> float:
+        """How much of the run is done, 0..1."""
+        return self.steps / (self.config.epochs * self.steps_per_epoch)
+
+    @property
     def lr(self) -> float:
         """The learning rate of the next step."""
         return float(self.schedule.get_last_lr()[0])
@@ -184,7 +189,8 @@ class Trainer:
 
     def watched(self) -> dict[str, float]:
         """The ledger of the epoch so far: each term's weighted mean, and what `Task` watches."""
-        return {**weighted(self.readings.means(), self.task.weights), **self.ledger.means()}
+        means = self.readings.means()
+        return {**weighted(means, self.task.factors(means)), **self.ledger.means()}
 
     def next_epoch(self) -> None:
         """Closes an epoch whose steps are done."""
@@ -193,20 +199,28 @@ class Trainer:
         self.readings = Readings(self.store.samples, self.task.weights)
         self.ledger = Readings(self.store.samples, {})
 
-    def shown(self, batch: Batch, table: Tensor) -> tuple[Tensor, Targets]:
-        """A batch as the network sees it; its rows of `table` decide how."""
+    def shown(self, batch: Batch, table: Tensor) -> tuple[Tensor, Targets, Tensor]:
+        """A batch as the network sees it; its rows of `table` decide how.
+
+        Returns:
+            Images, targets, and the `numbers` of these rows.
+        """
         with record_function("augment"):
             rows = table[batch.indices].to(self.precision.device, non_blocking=True)
-            return self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
+            shown = self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
+            return *shown, numbers(rows)
 
-    def step(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
+    def step(
+        self, images: Tensor, targets: Targets, rows: Tensor | None = None, ledger: bool = False
+    ) -> dict[str, Tensor]:
         """One update of the weights; the returned terms are on the device, nothing waits.
 
         Among them is what `measure_gradient` says of it. With `ledger` they come with the entries
         of `utils.engine.ledger`; the update is the same.
         """
+        self.task.progress.fill_(self.progress)
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self.gradients(images, targets, ledger)
+        terms = self.gradients(images, targets, rows, ledger)
         with record_function("optimiser"):
             self.scaler.unscale_(self.optimizer)
             clip, may_skip = self.config.clip_norm, self.scaler.is_enabled()
@@ -218,7 +232,9 @@ class Trainer:
                 self.average.update()
         return {**terms, **gradient}
 
-    def gradients(self, images: Tensor, targets: Targets, ledger: bool) -> dict[str, Tensor]:
+    def gradients(
+        self, images: Tensor, targets: Targets, rows: Tensor | None, ledger: bool
+    ) -> dict[str, Tensor]:
         """Adds the gradient of a batch to the parameters, part by part; returns its terms.
 
         What is divided by a count is divided by that of the whole batch, so the parts' mean is the
@@ -227,15 +243,22 @@ class Trainer:
         parts = self.config.accumulate
         divisor = self.task.divisor(targets, parts) if parts > 1 else None
         said: list[dict[str, Tensor]] = []
-        for own, *objects in zip(*(x.chunk(parts) for x in (images, *targets)), strict=True):
+        numbers_of = [None] * parts if rows is None else rows.chunk(parts)
+        chunks = (x.chunk(parts) for x in (images, *targets))
+        for own, boxes, labels, own_rows in zip(*chunks, numbers_of, strict=True):
             last = len(said) == parts - 1
             with nullcontext() if last or not self.knows_graph else kept_apart(self.parallel):
-                said.append(self.part(own, Targets(*objects), ledger, divisor))
+                said.append(self.part(own, Targets(boxes, labels), own_rows, ledger, divisor))
         self.knows_graph = True
         return terms_of_batch(said)
 
     def part(
-        self, images: Tensor, targets: Targets, ledger: bool, divisor: Tensor | None
+        self,
+        images: Tensor,
+        targets: Targets,
+        rows: Tensor | None,
+        ledger: bool,
+        divisor: Tensor | None,
     ) -> dict[str, Tensor]:
         """Adds the gradient of one of a batch's parts to the parameters; returns its terms."""
         with (
@@ -244,7 +267,7 @@ class Trainer:
             eagerly() if ledger and self.config.compile else nullcontext(),
         ):
             terms: dict[str, Tensor] = self.parallel(
-                channels_last(images), targets, ledger, divisor
+                channels_last(images), targets, rows, ledger, divisor
             )
         with record_function("backward"):
             self.scaler.scale(terms["loss"] / self.config.accumulate).backward()
@@ -268,6 +291,7 @@ class Trainer:
         spread_buffers(self.model)
         trained, self.task.model = self.task.model, self.model
         self.task.eval()
+        self.task.progress.fill_(self.progress)
         try:
             evaluator = Evaluator(class_names)
             terms = evaluate(self.task.evaluate, store, evaluator, self.precision, self.at_once)
