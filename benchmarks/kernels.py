@@ -31,27 +31,27 @@ def losses() -> Iterator[Row]:
         backward(criterion(leaves, match(targets, priors)))
 
     yield compare(
+        "loss",
         "match + MultiBoxLoss, forward and backward",
         ours,
         "torchvision SSD.compute_loss",
         lambda: backward(scenes.torchvision_loss(leaves, targets)),
-        ">= 1.5x",
     )
     labels = match(targets, priors).labels.flatten()
     yield compare(
+        "loss beside its floor",
         "match + MultiBoxLoss, forward and backward",
         ours,
         "dense cross-entropy alone (floor)",
         lambda: backward({"ce": F.cross_entropy(leaves.logits.flatten(0, 1), labels)}),
-        "floor",
     )
     distil, teacher = MultiBoxLoss_KD(), scenes.random_outputs(seed=1)
     yield compare(
+        "distillation loss",
         "match + MultiBoxLoss_KD, forward and backward",
         lambda: backward(distil(leaves, teacher, match(targets, priors))),
         "torchvision SSD.compute_loss",
         lambda: backward(scenes.torchvision_loss(leaves, targets)),
-        "-",
     )
 
 
@@ -62,10 +62,10 @@ def inference() -> Iterator[Row]:
     count = int((scores > 0.01).sum()) / len(scores)
     with torch.no_grad():
         yield compare(
+            "post-processing",
             f"post-processing of 32 images ({count:.0f} candidates each)",
             lambda: postprocess(outputs, priors),
             "torchvision SSD",
             lambda: scenes.torchvision_postprocess(outputs),
-            ">= 1.5x on a CPU",
             repeats=5,
         )

@@ -16,6 +16,7 @@ from utils.boxes import cxcywh_to_xyxy
 from utils.data.voc import Sample, read_classes, read_split
 
 BATCH, CLASSES, SIZE = 32, 20, 300
+DEVKIT = "VOCdevkit"
 NAMES = tuple(f"class {k}" for k in range(1, CLASSES + 1))
 
 
@@ -78,6 +79,6 @@ def voc_size_images(folder: Path, images: int) -> list[Path]:
 
 def drawn_samples(folder: Path, images: int = 64) -> list[Sample]:
     """Drawn JPEG images of about VOC's size."""
-    devkit = folder / "VOCdevkit"
+    devkit = folder / DEVKIT
     make_drawn_set(devkit, train=images, val=0, test=0, seed=0)
     return read_split(devkit, ["VOC2007/train"], read_classes(devkit / "VOC2007/classes.txt"))[0]

@@ -75,22 +75,42 @@ class MultiBoxLoss(nn.Module):
         self.neg_pos_ratio = neg_pos_ratio
         self.negatives_for_hard = negatives_for_hard
 
-    def forward(self, outputs: Outputs, matches: Matches) -> dict[str, Tensor]:
-        """`{"conf", "loc"}`, unweighted scalars; see the class."""
-        selection = self.select(outputs, matches)
+    def forward(
+        self, outputs: Outputs, matches: Matches, divisor: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """`{"conf", "loc"}`, unweighted scalars; see the class, and `select` for `divisor`."""
+        selection = self.select(outputs, matches, divisor)
         return self.terms(selection.take(outputs), matches, selection)
 
-    def select(self, outputs: Outputs, matches: Matches) -> Selection:
-        """The priors that count for what a network said of a batch."""
+    def select(
+        self, outputs: Outputs, matches: Matches, divisor: Tensor | None = None
+    ) -> Selection:
+        """The priors that count for what a network said of a batch.
+
+        `divisor` is N where the batch is only a part of what it is counted over.
+        """
         positive = matches.labels > 0
         negative = mine_hard_negatives(
             outputs.logits, matches.labels, self.neg_pos_ratio, self.negatives_for_hard
         )
-        counts = torch.stack((positive.sum(), negative.sum())).float()
-        n_positive, n_negative = mean_over_processes(counts).unbind()
-        # Below 1 only where a process has less than one on average, or nothing was mined at all.
-        divisor = torch.where(n_positive > 0, n_positive, n_negative.clamp(min=1))
+        if divisor is None:
+            divisor = self.divisor(matches.labels)
         return Selection(Rows(positive), Rows(positive | negative), divisor)
+
+    def divisor(self, labels: Tensor, parts: int = 1) -> Tensor:
+        """N, which depends on the matches alone: how many negatives are mined is known before.
+
+        Args:
+            labels: `[B, P]`, see `Matches`.
+            parts: how many equal parts of the batch go through the network one after the other; N
+                is the mean over them, so that the mean of their terms is the term of the batch.
+        """
+        negatives = negatives_wanted(labels, self.neg_pos_ratio, self.negatives_for_hard)
+        mined = negatives.minimum((labels == 0).sum(1, keepdim=True))
+        counts = torch.stack(((labels > 0).sum(), mined.sum())).float() / parts
+        n_positive, n_negative = mean_over_processes(counts).unbind()
+        # Below 1 only where a part has less than one on average, or nothing was mined at all.
+        return torch.where(n_positive > 0, n_positive, n_negative.clamp(min=1))
 
     def terms(self, said: Said, matches: Matches, selection: Selection) -> dict[str, Tensor]:
         """`forward` for what was said of the priors that `select` has chosen."""
@@ -122,10 +142,15 @@ def mine_hard_negatives(
     Source: Liu et al., ECCV 2016, sec. 2.2 "Hard negative mining" (ratio at most 3:1), mined in
     each image as its text says. `negatives_for_hard` keeps images without objects useful.
     """
-    positives = (labels > 0).sum(1, keepdim=True)
-    wanted = (positives * neg_pos_ratio).long().masked_fill(positives == 0, negatives_for_hard)
+    wanted = negatives_wanted(labels, neg_pos_ratio, negatives_for_hard)
     candidate = labels == 0
     return mark_largest(background_loss(logits).masked_fill(~candidate, -1.0), wanted) & candidate
+
+
+def negatives_wanted(labels: Tensor, neg_pos_ratio: float, negatives_for_hard: int) -> Tensor:
+    """How many hard negatives each image is to have, `[B, P]` -> `[B, 1]` int64."""
+    positives = (labels > 0).sum(1, keepdim=True)
+    return (positives * neg_pos_ratio).long().masked_fill(positives == 0, negatives_for_hard)
 
 
 @torch.no_grad()

@@ -97,9 +97,15 @@ class MultiBoxLoss_KD(nn.Module):
             **self.objects.terms(ours, matches, selection),
         }
 
-    def select(self, student: Outputs, matches: Matches) -> Selection:
+    def select(
+        self, student: Outputs, matches: Matches, divisor: Tensor | None = None
+    ) -> Selection:
         """See `MultiBoxLoss.select`."""
-        return self.objects.select(student, matches)
+        return self.objects.select(student, matches, divisor)
+
+    def divisor(self, labels: Tensor, parts: int = 1) -> Tensor:
+        """See `MultiBoxLoss.divisor`."""
+        return self.objects.divisor(labels, parts)
 
     @torch.no_grad()
     def watch(

@@ -1,5 +1,6 @@
 """A look at a distillation run before it costs a night; some seconds, and nothing changes."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -157,7 +158,7 @@ def mean_ap(trainer: Trainer, model: SSD300, sample: Store, evaluator: Evaluator
 
 def one_batch(trainer: Trainer, task: DistillTask) -> dict[str, float]:
     """The ledger of the first batch that training will see, on a CPU of a few of its images."""
-    most = ON_A_CPU if trainer.precision.device.type == "cpu" else None
+    most = ON_A_CPU if trainer.precision.device.type == "cpu" else math.inf
     with rehearsal(trainer, most) as batch, trainer.precision.autocast():
         task.progress.fill_(task.schedule.start)  # when the teacher is first listened to
         terms = task(*batch, ledger=True)

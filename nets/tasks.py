@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nets.cross_priors import CrossPriors
 from nets.distillers import Distiller
 from nets.matching import match
+from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Detections, Lesson, Outputs, Targets
 from nets.postprocess import postprocess
@@ -31,22 +32,32 @@ class DetectionTask(Task):
 
     Args:
         model: the network to train; what is validated, saved and deployed.
-        criterion: (outputs, matches) -> unweighted terms, `MultiBoxLoss`.
+        criterion: `MultiBoxLoss`.
         weights: factor of each term of the loss, e.g. `{"conf": 1.0, "loc": 1.0}`.
     """
 
-    def __init__(self, model: SSD300, criterion: nn.Module, weights: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        model: SSD300,
+        criterion: MultiBoxLoss | MultiBoxLoss_KD,
+        weights: Mapping[str, float],
+    ) -> None:
         super().__init__()
         self.model: SSD300 = model
-        self.criterion: nn.Module = criterion
+        self.criterion: MultiBoxLoss | MultiBoxLoss_KD = criterion
         self.weights = dict(weights)
 
     def forward(
-        self, images: Tensor, targets: Targets, rows: Tensor | None = None, ledger: bool = False
+        self,
+        images: Tensor,
+        targets: Targets,
+        rows: Tensor | None = None,
+        ledger: bool = False,
+        divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """`[B, 3, 300, 300]` float RGB 0..255 and objects in image fractions -> named scalars."""
         outputs: Outputs = self.model(images)
-        terms = self.objective(outputs, images, targets, rows, ledger)
+        terms = self.objective(outputs, images, targets, rows, ledger, divisor)
         if ledger:
             terms |= gradient_shares(terms, self.factors(terms), outputs.features)
         return terms
@@ -64,11 +75,16 @@ class DetectionTask(Task):
         targets: Targets,
         rows: Tensor | None = None,
         ledger: bool = False,
+        divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The loss of what the network said; `images` are there for those who look again."""
         del images, rows, ledger
         matches = match(targets, self.model.priors)
-        return self.total(self.criterion(outputs, matches), matches.labels)
+        return self.total(self.criterion(outputs, matches, divisor), matches.labels)
+
+    def divisor(self, targets: Targets, parts: int) -> Tensor:
+        """See `Task.divisor`."""
+        return self.criterion.divisor(match(targets, self.model.priors).labels, parts)
 
     def total(self, terms: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Adds the weighted sum and the number of positives to the terms."""
@@ -141,13 +157,14 @@ class DistillTask(DetectionTask):
         targets: Targets,
         rows: Tensor | None = None,
         ledger: bool = False,
+        divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """See `DetectionTask.objective`; the teacher sees the very same images."""
         with torch.no_grad():
             teacher: Outputs = self.on_student_priors(self.teacher(images))
         priors = self.model.priors
         matches = match(targets, priors)
-        selection = self.criterion.select(outputs, matches)
+        selection = self.criterion.select(outputs, matches, divisor)
         terms = self.criterion(outputs, teacher, matches, selection)
         lesson = Lesson(
             targets,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from subprocess import Popen
+from threading import Lock
 
 import pytest
 import torch
@@ -21,6 +22,12 @@ Refused = Callable[..., str]
 # Two busy processes on two cores make four threads crawl: neither here nor in what tests start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test with the marker `gpu` is skipped where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +100,15 @@ def here(monkeypatch: pytest.MonkeyPatch, script: Script) -> list[str]:
         return Popen(["true"])
 
     monkeypatch.setattr("tools.compare.jobs.logged_script", run_script)
+    one_at_a_time = Lock()
+
+    def run_beside(title: str, threads: int, name: str, *arguments: object) -> None:
+        del title, threads
+        with one_at_a_time:
+            run_script(name, *arguments)
+
     monkeypatch.setattr("tools.demo.__main__.script", run_script)
+    monkeypatch.setattr("tools.demo.__main__.script_beside", run_beside)
     monkeypatch.setattr("tools.tune.__main__.start_student", start)
     return ran
 

@@ -287,7 +287,7 @@ def test_too_little_memory(
         words = on(drawn, tmp_path, "run", "--save-every", "1")
         assert script("train_teacher", *words) == 2
     line = one_line()
-    assert f"--batch-size 2 is too large: {says}; lower it, or try --cache ram" in line
+    assert f"--batch-size 2 is too large: {says}; try --accumulate 2, --cache ram" in line
     assert position(tmp_path / "run") == (1, 1)
     assert script("train_teacher", *words, "--resume") == 0
 

@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from nets.backbones import BACKBONES
-from nets.distillers import DISTILLERS
 from nets.foreign.bubbliiiing import FOREIGN_BACKBONES
-from nets.multibox_loss import MultiBoxLoss
-from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.priors import LAYOUTS
 from nets.ssd import SSD300, serves
-from nets.tasks import DetectionTask, DistillTask
+from nets.tasks import DetectionTask
 from tests.fake_gpu import GPU, Waits, fake_gpu
+from tests.gpu.scenes import TASKS, distilled
 from utils import spec
 from utils.config import TrainConfig
 from utils.data.store import Batch, Store
@@ -28,8 +26,6 @@ from utils.runtime.device import Precision
 
 KNOWN = BACKBONES | FOREIGN_BACKBONES
 DTYPES = (None, torch.bfloat16, torch.float16)
-STUDENT, TEACHER = "resnet18(width=0.125)", "resnet18(width=0.25)"
-KD = {"soft": 0.3, "conf": 0.7, "l2": 0.5, "loc": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -82,32 +78,6 @@ def test_every_backbone_stays_on_its_gpu(name: str) -> None:
             assert outputs.logits.dtype == (dtype or torch.float32)
 
 
-def alone() -> DetectionTask:
-    return DetectionTask(SSD300(STUDENT, 5), MultiBoxLoss(), {"conf": 1.0, "loc": 1.0})
-
-
-def distilled(*names: str, layout: str = "paper") -> DistillTask:
-    """A student of the layout `paper` that learns from a teacher on any priors."""
-    student, teacher = SSD300(STUDENT, 5), SSD300(TEACHER, 5, layout=layout)
-    distillers = {
-        name: DISTILLERS[name](student_channels=student.channels, teacher_channels=teacher.channels)
-        for name in names
-    }
-    weights = KD | dict.fromkeys(names, 1.0)
-    criterion = MultiBoxLoss_KD(temperature=2.0)
-    return DistillTask(
-        student, teacher, criterion, weights, distillers, match_priors=layout != "paper"
-    )
-
-
-TASKS: dict[str, Callable[[], DetectionTask]] = {
-    "alone": alone,
-    "distilled": distilled,
-    "on other priors": lambda: distilled(layout="bubbliiiing"),
-    **{name: lambda name=name: distilled(name) for name in DISTILLERS},  # type: ignore[misc]
-}
-
-
 class FakeStore(Store):
     """A store whose batches lie on a fake GPU."""
 
@@ -137,8 +107,6 @@ def train(
             targets=batch.targets.to(GPU, non_blocking=True),
         )
         task.to(GPU)
-        if isinstance(task, DistillTask):
-            task.teacher.to(GPU)
         trainer = Trainer(task, store, config, Precision(GPU, dtype))
         trainer.read = dict  # type: ignore[method-assign]  # the one place where training waits
         trainer.train_steps()
@@ -157,6 +125,13 @@ def test_no_objective_makes_the_cpu_wait(name: str, store: FakeStore) -> None:
     assert {x.device for x in trainer.average.model.state_dict().values()} == {GPU}
     for state in trainer.optimizer.state.values():
         assert state["exp_avg"].device == GPU
+
+
+def test_a_batch_in_parts_does_not_wait_either(store: FakeStore) -> None:
+    config = TrainConfig(batch_size=8, epochs=1, accumulate=4, clip_norm=1.0)
+    trainer = train(distilled(), store, config, torch.bfloat16)
+    ((terms, _),) = trainer.readings.pending
+    assert terms.device == GPU
 
 
 def test_float32_and_sgd_without_clipping_do_not_wait_either(store: FakeStore) -> None:

@@ -66,7 +66,34 @@ def script(name: str, *arguments: object) -> None:
         ValueError: it failed; what it printed says why.
     """
     print(f"\n$ {typed(name, *arguments)}", flush=True)
-    status = subprocess.run(command(name, *arguments), check=False).returncode
+    judge(name, subprocess.run(command(name, *arguments), check=False).returncode)
+
+
+def script_beside(title: str, threads: int, name: str, *arguments: object) -> None:
+    """`script` beside others, in threads of this process.
+
+    Args:
+        title: stands before each line that it prints.
+        threads: of its arithmetic, since more threads than cores make all of them crawl.
+        name: see `script`.
+        *arguments: its flags.
+    """
+    print(f"\n$ {typed(name, *arguments)}", flush=True)
+    with subprocess.Popen(
+        command(name, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={"OMP_NUM_THREADS": str(threads), **os.environ},
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(f"{title:8} {line}", end="", flush=True)
+    judge(name, process.returncode)
+
+
+def judge(name: str, status: int) -> None:
+    """Raises ValueError where a script that has shown its message failed."""
     if status:
         raise ValueError(f"{name} ended with status {status}; its message is above")
 

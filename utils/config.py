@@ -74,6 +74,9 @@ class TrainConfig(DataConfig):
     resume: bool = option(False, "go on from the run's last.pth")
     seed: int = option(0, "decides initial weights, data order and augmentation")
 
+    accumulate: int = option(
+        1, "parts of a batch that go through the network one after the other; saves memory"
+    )
     epochs: int = option(232, "passes over the training splits")
     optimizer: str = option("sgd", "optimiser", ("sgd", "adamw"))
     lr: float = option(1e-3, "learning rate after warm-up; try 1e-3 with adamw too")
@@ -129,7 +132,7 @@ class TrainConfig(DataConfig):
         super().__post_init__()
         if not self.backbone and not self.weights:
             object.__setattr__(self, "backbone", self.usual_backbone)  # frozen is for later
-        at_least(self, 1, "epochs", "log_every")
+        at_least(self, 1, "epochs", "accumulate", "log_every")
         at_least(self, 0, "freeze_epochs", "warmup", "val_every", "clip_norm", "weight_decay")
         at_least(self, 0, "save_every", "ledger_every")
         at_least(self, 0, "neg_pos_ratio", "negatives_for_hard", "conf_weight", "loc_weight")

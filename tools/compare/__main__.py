@@ -22,6 +22,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 
+import torch
+
 from nets.inputs import check_checkpoint, check_inputs
 from tools.compare.comparison import compare, headline
 from tools.compare.jobs import Job, check_same, environments, finish
@@ -74,8 +76,7 @@ def main(arguments: Sequence[str] | None) -> None:
     own, shared = split_passed(arguments)
     config = parse_arguments(CompareConfig, own)
     require("compare", "scipy")
-    if config.teacher:  # the student alone has its classes, too; a flag that comes later beats this
-        shared = ["--classes", config.teacher, *shared]
+    shared = [*common_ground(config), *shared]  # a flag that comes later beats these
     out, seeds = Path(config.out), range(config.first_seed, config.first_seed + config.seeds)
     variants = make_variants(config.variant, shared)
     teacher = teacher_job(out, config.teacher, shared, shlex.split(config.teacher_flags))
@@ -97,6 +98,15 @@ def main(arguments: Sequence[str] | None) -> None:
     report(teacher, variants, jobs, config)
     if failures and is_main():
         raise ValueError(f"{len(failures)} runs failed; the first: {failures[0]}")
+
+
+def common_ground(config: CompareConfig) -> list[str]:
+    """Flags that make runs comparable which would each decide by themselves."""
+    # On a CPU `--amp auto` measures, so two runs of a pair might come to different arithmetics.
+    flags = [] if torch.cuda.is_available() else ["--amp", "off"]
+    if config.teacher:  # the student alone has its classes, too
+        flags += ["--classes", config.teacher]
+    return flags
 
 
 def check_sources(config: CompareConfig, teacher: Job, variants: Sequence[Variant]) -> None:

@@ -5,26 +5,30 @@ python -m tools.demo
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from nets.backbones import BACKBONES
 from nets.detect import detect_images
 from nets.saved import load_network
 from tools.demo.drawn_set import make_drawn_set
-from tools.jobs import script
+from tools.jobs import script, script_beside
 from utils import spec
 from utils.cli import parse_arguments, run
 from utils.config import TrainConfig, at_least, option
 from utils.data.images import read_image
 from utils.data.voc import read_classes, read_split
 from utils.files import check_folder
+from utils.runtime.device import native_bf16
 from utils.show.draw import draw_boxes, side_by_side
 
 MARKER = "made_by_demo"
@@ -65,15 +69,23 @@ def main(arguments: Sequence[str] | None) -> None:
     shared = ["--data", devkit, "--train", "VOC2007/train", "--val", "VOC2007/test"]
     shared += ["--classes", devkit / "VOC2007/classes.txt", "--logs", out, "--no-pretrained"]
     shared += ["--optimizer", "adamw", "--lr", "0.003", "--schedule", "cosine", "--ema", "0.99"]
-    shared += ["--batch-size", "8", "--seed", config.seed, "--val-every", "0", "--workers", "2"]
+    shared += ["--batch-size", "8", "--seed", config.seed, "--val-every", "0", "--workers", "1"]
     shared += ["--expand", "1"]  # zooming out pays only in longer runs
+    # By `--amp auto` each run on a CPU would measure and decide for itself.
+    shared += ["--amp", "auto" if torch.cuda.is_available() else "bf16" if native_bf16() else "off"]
+    teacher = [*shared, "--backbone", config.teacher, "--epochs", config.teacher_epochs]
     student = [*shared, "--backbone", config.student, "--epochs", config.student_epochs]
-    script(
-        "train_teacher.py", *shared, "--backbone", config.teacher,
-        "--epochs", config.teacher_epochs, "--name", "teacher",
-    )  # fmt: skip
-    script("train_teacher.py", *student, "--name", "alone")
-    script("train_kd.py", *student, "--name", "distilled", "--teacher", out / "teacher/best.pth")
+    # Two runs of half the cores each do more than one after the other with all of them.
+    half = max(1, (os.cpu_count() or 1) // 2)
+    with ThreadPoolExecutor() as pool:
+        runs = [
+            pool.submit(script_beside, name, half, "train_teacher.py", *words, "--name", name)
+            for name, words in (("teacher", teacher), ("alone", student))
+        ]
+    for finished in runs:
+        finished.result()
+    taught = ["--name", "distilled", "--teacher", out / "teacher/best.pth", "--preset", "soft"]
+    script("train_kd.py", *student, *taught)
 
     reports = {}
     for title, name in ((TEACHER, "teacher"), (ALONE, "alone"), (DISTILLED, "distilled")):

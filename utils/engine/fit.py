@@ -69,7 +69,8 @@ def fit(
     let_cudnn_try(device)
     origin = provenance(device, {"teacher": teacher, "weights": config.weights})
     description = {**description, PROVENANCE: origin}
-    with memory_for(config.batch_size, "lower it, or try --cache ram, --amp bf16 or --backbone"):
+    smaller = f"try --accumulate {2 * config.accumulate}, --cache ram, --amp bf16 or --backbone"
+    with memory_for(config.batch_size, f"{smaller}, or lower it"):
         trainer = Trainer(task.to(device), train_store, config, precision)
         if goes_on(config) and not config.profile:
             description = resume(trainer, folder, description)
@@ -85,22 +86,24 @@ def fit(
 
 
 def check_processes(config: TrainConfig, task: Task) -> None:
-    """Raises ValueError unless the batch suits the processes that share it."""
-    processes = distributed.world_size()
-    if config.batch_size % processes:
+    """Raises ValueError unless the batch suits the processes, and the parts, that share it."""
+    processes, parts = distributed.world_size(), config.accumulate
+    if config.batch_size % (processes * parts):
+        sharing = [f"{processes} processes"] * (processes > 1)
+        sharing += [f"{parts} parts of --accumulate"] * (parts > 1)
         raise ValueError(
-            f"--batch-size {config.batch_size} does not divide by the {processes} processes that "
-            "share it; choose a multiple"
+            f"--batch-size {config.batch_size} does not divide by the {' and '.join(sharing)} that "
+            f"share it; choose a multiple of {processes * parts}"
         )
     if config.profile and processes > 1:
         raise ValueError("--profile is for one process; start it without torchrun")
-    together = config.batch_size if config.sync_bn else config.batch_size // processes
+    together = config.batch_size // parts // (1 if config.sync_bn else processes)
     trained = (m for m in task.modules() if m.training)  # a teacher is not
     if together == 1 and any(isinstance(m, nn.BatchNorm2d) for m in trained):
         raise ValueError(
             f"--batch-size {config.batch_size} cannot train batch norm, whose statistics on the "
-            "1 x 1 source map need two images in each process; use at least "
-            f"{2 * processes}, or --backbone vgg16"
+            "1 x 1 source map need two images in each process and part; use at least "
+            f"{2 * processes * parts}, or --backbone vgg16"
         )
 
 

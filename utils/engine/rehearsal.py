@@ -3,6 +3,7 @@
 They tell how fast either arithmetic is on a CPU: bf16 where it has it and is faster with it.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ Shown = tuple[Tensor, Targets, Tensor]  # what `Trainer.shown` returns
 
 
 @contextmanager
-def rehearsal(trainer: Trainer, most: int | None = None) -> Iterator[Shown]:
+def rehearsal(trainer: Trainer, most: float = math.inf) -> Iterator[Shown]:
     """The first batch as training will see it, with the task in training mode and not compiled.
 
     At the end there is no gradient, and buffers (the running statistics of norms) and random state
@@ -38,10 +39,11 @@ def rehearsal(trainer: Trainer, most: int | None = None) -> Iterator[Shown]:
 
     Args:
         trainer: new, or at the end of an epoch.
-        most: how many of this process's images to take; default: all.
+        most: how many images to take of those that go through the network at once.
     """
     task = trainer.task
-    (batch,) = trainer.store.batches([own_part(trainer.epoch_order()[0])[:most]])
+    count = int(min(trainer.at_once, most))
+    (batch,) = trainer.store.batches([own_part(trainer.epoch_order()[0])[:count]])
     table = uniforms(len(trainer.store), trainer.config.seed, trainer.epoch)
     task.train()
     with (

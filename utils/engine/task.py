@@ -15,7 +15,8 @@ class Task(nn.Module):
     `task(images, targets, rows)` returns `{"loss": total, "positives": count, **unweighted terms}`;
     with `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.engine.ledger`.
     `rows`, `[B]` int64, has a number for each image, another one in every epoch and for every seed:
-    what is random in a task follows from it.
+    what is random in a task follows from it. Given a `divisor`, it divides by that what it would
+    divide by a count of these targets.
 
     Attributes:
         model: the network that is validated and saved; a task may hold more that trains.
@@ -38,6 +39,13 @@ class Task(nn.Module):
 
     def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
         """The terms of a call, and what `model` detects."""
+        raise NotImplementedError
+
+    def divisor(self, targets: Targets, parts: int) -> Tensor:
+        """What the task is to divide by in each of `parts` equal parts of a batch.
+
+        With it the mean of a term over the parts is the term of the batch in one piece.
+        """
         raise NotImplementedError
 
     def freeze_backbone(self, frozen: bool) -> None:

@@ -22,7 +22,13 @@ from utils.engine.readings import Readings
 from utils.engine.task import Task
 from utils.metrics.evaluator import Evaluator
 from utils.runtime.device import Precision
-from utils.runtime.distributed import average_gradients, is_main, own_part, spread_buffers
+from utils.runtime.distributed import (
+    average_gradients,
+    is_main,
+    kept_apart,
+    own_part,
+    spread_buffers,
+)
 
 
 def eagerly() -> AbstractContextManager[None]:
@@ -33,6 +39,14 @@ def eagerly() -> AbstractContextManager[None]:
 
 def nothing() -> None:
     """Does nothing."""
+
+
+def terms_of_batch(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The terms of a batch from those of its equal parts: means, but `positives` is a count."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+    return {n: x.sum() if n == "positives" else x.mean() for n, x in columns.items()}
 
 
 class Trainer:
@@ -51,6 +65,7 @@ class Trainer:
     def __init__(self, task: Task, store: Store, config: TrainConfig, precision: Precision) -> None:
         self.task = task.to(memory_format=torch.channels_last)
         self.parallel: nn.Module = self.task  # the task, with gradients averaged over processes
+        self.knows_graph = False  # whether it has seen a backward since it was made
         self.frozen: bool | None = None
         self.store, self.config, self.precision = store, config, precision
         self.steps_per_epoch = len(store) // config.batch_size
@@ -60,6 +75,10 @@ class Trainer:
         self.scaler = torch.GradScaler(
             precision.device.type, enabled=precision.dtype is torch.float16
         )
+        if self.scaler.is_enabled():
+            # Without gradients it does nothing, but it counts: a schedule that goes on before any
+            # step of its optimiser warns, and the scaler may skip the first.
+            self.optimizer.step()
         self.average = AveragedModel(task.model, config.ema) if config.ema else None
         self.epoch = 0  # epochs done
         self.position = 0  # steps done of the one after them
@@ -77,6 +96,11 @@ class Trainer:
     def steps(self) -> int:
         """Steps done since the run began."""
         return self.epoch * self.steps_per_epoch + self.position
+
+    @property
+    def at_once(self) -> int:
+        """How many images go through the network of this process at a time."""
+        return len(own_part(torch.empty(self.config.batch_size))) // self.config.accumulate
 
     @property
     def progress(self) -> float:
@@ -147,6 +171,7 @@ class Trainer:
         self.task.freeze_backbone(frozen)
         if frozen != self.frozen:
             self.frozen, self.parallel = frozen, average_gradients(self.task)
+            self.knows_graph = False
         self.timed = self.steps, time.perf_counter()
 
     def read(self) -> dict[str, float]:
@@ -194,15 +219,8 @@ class Trainer:
         of `utils.engine.ledger`; the update is the same.
         """
         self.task.progress.fill_(self.progress)
-        with (
-            record_function("network and loss"),
-            self.precision.autocast(),
-            eagerly() if ledger and self.config.compile else nullcontext(),
-        ):
-            terms: dict[str, Tensor] = self.parallel(channels_last(images), targets, rows, ledger)
         self.optimizer.zero_grad(set_to_none=True)
-        with record_function("backward"):
-            self.scaler.scale(terms["loss"]).backward()
+        terms = self.gradients(images, targets, rows, ledger)
         with record_function("optimiser"):
             self.scaler.unscale_(self.optimizer)
             clip, may_skip = self.config.clip_norm, self.scaler.is_enabled()
@@ -213,6 +231,47 @@ class Trainer:
             if self.average:
                 self.average.update()
         return {**terms, **gradient}
+
+    def gradients(
+        self, images: Tensor, targets: Targets, rows: Tensor | None, ledger: bool
+    ) -> dict[str, Tensor]:
+        """Adds the gradient of a batch to the parameters, part by part; returns its terms.
+
+        What is divided by a count is divided by that of the whole batch, so the parts' mean is the
+        batch's, but for the statistics of batch norms and for the ledger, which are of a part.
+        """
+        parts = self.config.accumulate
+        divisor = self.task.divisor(targets, parts) if parts > 1 else None
+        said: list[dict[str, Tensor]] = []
+        numbers_of = [None] * parts if rows is None else rows.chunk(parts)
+        chunks = (x.chunk(parts) for x in (images, *targets))
+        for own, boxes, labels, own_rows in zip(*chunks, numbers_of, strict=True):
+            last = len(said) == parts - 1
+            with nullcontext() if last or not self.knows_graph else kept_apart(self.parallel):
+                said.append(self.part(own, Targets(boxes, labels), own_rows, ledger, divisor))
+        self.knows_graph = True
+        return terms_of_batch(said)
+
+    def part(
+        self,
+        images: Tensor,
+        targets: Targets,
+        rows: Tensor | None,
+        ledger: bool,
+        divisor: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Adds the gradient of one of a batch's parts to the parameters; returns its terms."""
+        with (
+            record_function("network and loss"),
+            self.precision.autocast(),
+            eagerly() if ledger and self.config.compile else nullcontext(),
+        ):
+            terms: dict[str, Tensor] = self.parallel(
+                channels_last(images), targets, rows, ledger, divisor
+            )
+        with record_function("backward"):
+            self.scaler.scale(terms["loss"] / self.config.accumulate).backward()
+        return {name: term.detach() for name, term in terms.items()}
 
     def epoch_order(self) -> list[Tensor]:
         """The batches of this epoch as positions; the incomplete last one is left out."""
@@ -233,10 +292,9 @@ class Trainer:
         trained, self.task.model = self.task.model, self.model
         self.task.eval()
         self.task.progress.fill_(self.progress)
-        batch_size = len(own_part(torch.empty(self.config.batch_size)))  # what fits while training
         try:
             evaluator = Evaluator(class_names)
-            terms = evaluate(self.task.evaluate, store, evaluator, self.precision, batch_size)
+            terms = evaluate(self.task.evaluate, store, evaluator, self.precision, self.at_once)
         finally:
             self.task.model = trained
         return {**terms, "mAP": evaluator.result("voc07").mean} if is_main() else {}

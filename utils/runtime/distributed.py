@@ -197,6 +197,16 @@ def average_gradients(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(module, static_graph=True)
 
 
+def kept_apart(module: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Within, backward adds to this process's own gradients; the next one outside averages them.
+
+    `module` comes from `average_gradients`. Its first backward must average: it learns the graph.
+    """
+    if isinstance(module, DistributedDataParallel):
+        return module.no_sync()
+    return contextlib.nullcontext()
+
+
 def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
     """`module` with batch norms whose statistics are those of all processes' images.
 

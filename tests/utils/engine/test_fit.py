@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from utils.boxes import Detections, Targets
 from utils.config import TrainConfig
+from utils.data.augment import augment
 from utils.data.store import Store
 from utils.data.voc import read_classes, read_split
 from utils.engine.checkpoint import save_checkpoint
@@ -43,8 +44,14 @@ class Brightness(Task):
         self.progressed: list[float] = []
 
     def forward(
-        self, images: Tensor, targets: Targets, rows: Tensor | None = None, ledger: bool = False
+        self,
+        images: Tensor,
+        targets: Targets,
+        rows: Tensor | None = None,
+        ledger: bool = False,
+        divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
+        assert divisor is None
         self.seen.append(images)
         self.rows.append(rows)
         self.progressed.append(self.progress.item())
@@ -75,6 +82,11 @@ def store(drawn: Path, names: tuple[str, ...]) -> Store:
 def trainer(store: Store, config: TrainConfig = CONFIG, scale: float = 1.0) -> Trainer:
     torch.manual_seed(0)
     return Trainer(Brightness(scale), store, config, Precision(CPU))
+
+
+def test_a_compiled_run_augments_on_a_cpu_as_every_run_does(store: Store) -> None:
+    compiled = trainer(store, replace(CONFIG, compile=True))
+    assert compiled.augment is augment  # OpenCV has nothing to compile
 
 
 def test_a_perfect_detector_has_map_1(store: Store, names: tuple[str, ...]) -> None:

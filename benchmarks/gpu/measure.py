@@ -158,8 +158,8 @@ def postprocess_ratio(outputs: Outputs, device: torch.device) -> dict[str, float
     priors = prior_boxes().to(device)
     with torch.no_grad():
         row = compare(
-            "", lambda: postprocess(outputs, priors), "",
-            lambda: scenes.torchvision_postprocess(outputs), "", repeats=5,
+            "", "", lambda: postprocess(outputs, priors), "",
+            lambda: scenes.torchvision_postprocess(outputs), repeats=5,
         )  # fmt: skip
     return {"ours_ms": row.ours, "torchvision_ms": row.other, "ratio": row.ratio}
 

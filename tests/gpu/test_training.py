@@ -1,0 +1,152 @@
+"""A run on a GPU: nothing waits, a compiled step is the same step, and it can be resumed."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nets.tasks import DetectionTask
+from tests.gpu.scenes import TASKS, alone, distilled
+from utils.config import TrainConfig
+from utils.data.augment import uniforms
+from utils.data.store import Store
+from utils.data.voc import read_classes, read_split
+from utils.engine.trainer import Trainer
+from utils.runtime.device import Precision, choose_precision
+
+
+@pytest.fixture(scope="module")
+def stores(drawn: Path) -> Callable[[torch.device, bool], Store]:
+    names = read_classes(drawn / "VOC2007/classes.txt")
+    samples, _ = read_split(drawn, ["VOC2007/train"], names)
+    return lambda device, fixed: Store(samples, device, cache="ram", fixed_objects=fixed)
+
+
+@pytest.fixture
+def trainer(
+    stores: Callable[[torch.device, bool], Store], device: torch.device
+) -> Callable[..., Trainer]:
+    """Makes trainers with equal weights of a task, on batches of four of eight images."""
+
+    def make(task: DetectionTask, precision: Precision | None = None, **settings: Any) -> Trainer:
+        config = TrainConfig(
+            backbone="resnet18(width=0.125)",
+            batch_size=4,
+            epochs=20,
+            optimizer="adamw",
+            warmup=0,
+            lr=1e-4,
+            ema=0.9,
+            clip_norm=10.0,
+            **{"ledger_every": 0, **settings},
+        )
+        moved = copy.deepcopy(task).to(device)
+        return Trainer(
+            moved, stores(device, config.compile), config, precision or Precision(device)
+        )
+
+    return make
+
+
+@contextmanager
+def no_wait(device: torch.device) -> Iterator[None]:
+    """Within, whatever makes the CPU wait for the GPU raises."""
+    if device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize(
+    ("name", "cache"), [*((name, "device") for name in TASKS), ("alone", "ram"), ("alone", "none")]
+)
+def test_an_epoch_waits_nowhere_but_where_it_reads_its_losses(
+    name: str,
+    cache: str,
+    trainer: Callable[..., Trainer],
+    device: torch.device,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = trainer(TASKS[name](), choose_precision(device, "auto"), ledger_every=1)
+    run.store = Store(run.store.samples, device, cache=cache)
+    run.train_steps()  # allocates what later steps use again
+    run.next_epoch()
+    monkeypatch.setattr(run, "read", dict)
+    with no_wait(device):
+        run.train_steps()
+    assert len(run.readings.pending) == run.steps_per_epoch == 2
+
+
+def weights(run: Trainer) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in run.task.state_dict().items()}
+
+
+def test_a_resumed_run_ends_like_one_that_never_stopped(
+    trainer: Callable[..., Trainer], device: torch.device
+) -> None:
+    straight, stopped, resumed = (trainer(distilled("hint")) for _ in range(3))
+    straight.train_one_epoch()
+    straight.train_one_epoch()
+    stopped.train_one_epoch()
+    saved = copy.deepcopy(stopped.state_dict())
+    resumed.load_state_dict(saved)
+    resumed.train_one_epoch()
+    assert straight.average is not None
+    assert resumed.average is not None
+    pairs = [(weights(straight), weights(resumed))]
+    pairs.append((straight.average.model.state_dict(), resumed.average.model.state_dict()))
+    for expected, found in pairs:
+        for name, value in expected.items():
+            if device.type == "cpu":
+                assert torch.equal(found[name], value), name
+            else:  # sums of a GPU's atomic additions differ in their last bits; AdamW divides them
+                torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        pytest.param("cpu", marks=pytest.mark.slow),  # compiles with a C++ compiler
+        pytest.param("cuda", marks=pytest.mark.gpu),
+    ],
+    indirect=True,
+)
+@pytest.mark.parametrize("name", ["alone", "cwd"])
+def test_a_compiled_step_is_the_same_step(name: str, trainer: Callable[..., Trainer]) -> None:
+    eager, compiled = trainer(TASKS[name]()), trainer(TASKS[name](), compile=True)
+    table = uniforms(len(eager.store), seed=0, epoch=0)
+    for run in (eager, compiled):
+        run.prepare()
+    for indices in eager.epoch_order():
+        losses = []
+        for run in (eager, compiled):
+            (batch,) = run.store.batches([indices])
+            losses.append(run.step(*run.shown(batch, table)))
+        for term, value in losses[0].items():
+            torch.testing.assert_close(losses[1][term], value, rtol=1e-2, atol=1e-3, msg=term)
+
+
+def test_the_scaler_of_fp16_skips_a_step_that_overflows_and_goes_on(
+    trainer: Callable[..., Trainer], device: torch.device
+) -> None:
+    run = trainer(alone(), Precision(device, torch.float16))
+    # Gradients of about 1 overflow (beyond 2^16) times 2^60 and 2^35, and not times 2^10.
+    run.scaler = torch.GradScaler(device.type, init_scale=2.0**60, backoff_factor=2.0**-25)
+    before = {name: p.detach().clone() for name, p in run.task.named_parameters()}
+    run.train_one_epoch()
+    assert run.scaler.get_scale() == 2.0**10
+    for name, parameter in run.task.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+    run.train_one_epoch()
+    assert run.scaler.get_scale() == 2.0**10
+    for name, parameter in run.task.named_parameters():
+        assert parameter.isfinite().all(), name
+        assert not torch.equal(parameter, before[name]), name
