@@ -1,6 +1,5 @@
 """What each distiller costs: a step with it over the same step without any."""
 
-import argparse
 from collections.abc import Iterator
 
 import torch
@@ -44,26 +43,10 @@ def distillers(
     for name in DISTILLERS:
         with_it = task(name)
         yield compare(
+            f"distiller {name}",
             f"step with {name}, {teacher} -> {student} ({batch})",
             lambda with_it=with_it: step(with_it),
             "step without it",
             lambda: step(plain),
-            "-",
             repeats=repeats,
         )
-
-
-def main() -> None:
-    """Prints the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1, help="torch's threads")
-    parser.add_argument("--teacher", default="resnet18(width=0.25)", help="its backbone")
-    parser.add_argument("--student", default="resnet18(width=0.125)", help="its backbone")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    for row in distillers(options.teacher, options.student):
-        print(f"{row.line()}  {1 / row.ratio:.2f} x the time", flush=True)
-
-
-if __name__ == "__main__":
-    main()
