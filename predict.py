@@ -1,4 +1,4 @@
-"""Shows what a checkpoint detects in an image, a folder of images, a video or a camera.
+"""Shows what a network detects in an image, a folder of images, a video or a camera.
 
 python predict.py --weights logs/student/best.pth --source street.jpg --out logs/predict --json
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nets.detect import detect_images
-from nets.saved import load_network
+from nets.saved import load_detector
 from utils.cli import parse_arguments, run
 from utils.config import PredictConfig
 from utils.data.media import Frame, ImageWriter, VideoWriter, open_source
@@ -21,10 +21,10 @@ from utils.show.report import write_json
 
 
 def main(arguments: Sequence[str] | None) -> None:
-    """Checkpoint + source -> drawn result, JSON, frames per second."""
+    """Network + source -> drawn result, JSON, frames per second."""
     config = parse_arguments(PredictConfig, arguments)
     check_folder(config.out, "--out")
-    model, class_names = load_network(config.weights, choose_device(config.device))
+    model, class_names = load_detector(config.weights, choose_device(config.device))
     source = open_source(config.source, skip_bad=config.skip_bad)
     out = Path(config.out)
     if out.resolve() in (Path(config.source).resolve(), Path(config.source).resolve().parent):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from nets.exported import SUFFIX, Exported
 from nets.foreign.convert import convert
 from nets.foreign.networks import default_names, foreign_network
 from nets.ssd import SSD300, load_weights
@@ -36,6 +37,11 @@ def load_network(
         ValueError: the file is damaged, no checkpoint, its weights do not fit the network that it
             describes, or its class names are unknown.
     """
+    if is_exported(path):
+        raise ValueError(
+            f"{path}: an exported network detects and does nothing else; give the checkpoint that "
+            "it was made from"
+        )
     content = load_tensors(path)
     try:
         if is_ours(content):
@@ -52,6 +58,25 @@ def load_network(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return model.to(device).eval(), names
+
+
+def load_detector(
+    path: str | Path, device: torch.device | None = None, class_names: Sequence[str] = ()
+) -> tuple[SSD300 | Exported, tuple[str, ...]]:
+    """What `load_network` returns, or a network that `tools.export` wrote; both can detect.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_network` and `nets.exported.Exported`.
+    """
+    if is_exported(path):
+        exported = Exported(path, device).to(device)
+        return exported, exported.class_names
+    return load_network(path, device, class_names)
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a name is that of an exported network."""
+    return Path(path).suffix.lower() == SUFFIX
 
 
 def check_entries(content: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ class SSD300(nn.Module):
             torch.cat(
                 [
                     # [B, priors * columns, H, W] -> [B, H * W * priors, columns]: cell by cell.
-                    head(source).permute(0, 2, 3, 1).reshape(len(images), -1, columns)
+                    head(source).permute(0, 2, 3, 1).reshape(images.shape[0], -1, columns)
                     for head, source in zip(heads, sources, strict=True)
                 ],
                 dim=1,
