@@ -12,13 +12,15 @@ import torch
 from nets.exported import SUFFIX, Exported
 from nets.foreign.convert import convert
 from nets.foreign.networks import default_names, foreign_network
+from nets.pruned import load_pruned_weights
 from nets.ssd import SSD300, load_weights
 from utils.engine.checkpoint import is_ours, load_tensors
 
 
 def describe_network(model: SSD300, class_names: Sequence[str]) -> dict[str, Any]:
     """What a checkpoint has to hold besides the weights, so that the network can be built again."""
-    return {"backbone": model.spec, "layout": model.layout, "class_names": list(class_names)}
+    about = {"backbone": model.spec, "layout": model.layout, "class_names": list(class_names)}
+    return {**about, "pruned": True} if model.pruned else about
 
 
 def load_network(
@@ -48,7 +50,8 @@ def load_network(
             check_entries(content)
             names = tuple(content["class_names"])
             model = SSD300(content["backbone"], len(names), layout=content["layout"])
-            load_weights(model, content["model"])
+            load = load_pruned_weights if content.get("pruned") else load_weights
+            load(model, content["model"])
         else:
             foreign = convert(content)
             names = default_names(foreign) or tuple(class_names)

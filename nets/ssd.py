@@ -25,7 +25,7 @@ class SSD300(nn.Module):
         pretrained: start the backbone from ImageNet weights.
 
     Attributes:
-        channels: channels of each source map, finest first.
+        pruned: it has fewer channels than its spec says, see `nets.pruned`.
         priors: `[P, 4]` buffer, cxcywh in image fractions.
         mean, std: `[3, 1, 1]` buffers on the 0..255 scale; the network normalises its input itself.
 
@@ -52,16 +52,17 @@ class SSD300(nn.Module):
             raise ValueError(f"SSD300 needs at least one class, not {classes}")
         tiling = layout_named(layout)
         self.spec, self.classes, self.layout = backbone, classes, layout
+        self.pruned = False
         known = BACKBONES | FOREIGN_BACKBONES
         self.backbone: Backbone = spec.build(backbone, known, "backbone", pretrained=pretrained)
         extras = extra_layers(self.backbone, tiling.grids)
         self.extras = nn.ModuleList(extras)
-        added = tuple(out for _, out in self.backbone.extras[: len(extras)])
-        self.channels = (*self.backbone.channels, *added)
+        added = (out for _, out in self.backbone.extras[: len(extras)])
+        channels = (*self.backbone.channels, *added)
         self.conf, self.loc = (
             nn.ModuleList(
-                nn.Conv2d(channels, per_cell * columns, 3, padding=1)
-                for channels, per_cell in zip(self.channels, tiling.per_cell, strict=True)
+                nn.Conv2d(width, per_cell * columns, 3, padding=1)
+                for width, per_cell in zip(channels, tiling.per_cell, strict=True)
             )
             for columns in (classes + 1, 4)
         )
@@ -83,9 +84,7 @@ class SSD300(nn.Module):
             `Outputs`; P = 8732 for the layout `paper`.
         """
         assert images.shape[-2:] == (IMAGE_SIZE, IMAGE_SIZE), images.shape
-        sources = list(self.backbone((images - self.mean) / self.std))
-        for extra in self.extras:
-            sources.append(extra(sources[-1]))
+        sources = self.sources(images)
         logits, offsets = (
             torch.cat(
                 [
@@ -97,7 +96,19 @@ class SSD300(nn.Module):
             )
             for heads, columns in ((self.conf, self.classes + 1), (self.loc, 4))
         )
-        return Outputs(tuple(sources), logits, offsets)
+        return Outputs(sources, logits, offsets)
+
+    def sources(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The source maps that the heads look at, finest first; arguments as for `forward`."""
+        maps = list(self.backbone((images - self.mean) / self.std))
+        for extra in self.extras:
+            maps.append(extra(maps[-1]))
+        return tuple(maps)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each source map, finest first."""
+        return tuple(head.in_channels for head in self.conf if isinstance(head, nn.Conv2d))
 
 
 def extra_layers(backbone: Backbone, grids: tuple[int, ...]) -> list[nn.Module]:
