@@ -10,14 +10,16 @@ from pathlib import Path
 from nets.exported import SUFFIX, Exported, require_runtime
 from nets.saved import load_network
 from nets.ssd import SSD300
-from tools.export.checking import TOLERANCE, check
+from tools.export.checking import TOLERANCE, check, precision_of
 from tools.export.graph import Limits, network_graph, require_onnx, whole_graph
+from tools.export.quantise import Images, quantise
 from utils.cli import parse_arguments, run
-from utils.config import DataConfig, option
+from utils.config import DataConfig, at_least, option
 from utils.data.store import Store, open_store
 from utils.data.voc import read_classes
 from utils.files import check_file, whole
 from utils.runtime.device import choose_device
+from utils.show.report import percent
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class ExportConfig(DataConfig):
     check: tuple[str, ...] = option(
         (), "compare with PyTorch on these splits, as YEAR/SPLIT, before the file is written"
     )
+    int8: bool = option(False, "weights and activations in eight bits")
+    calibrate: tuple[str, ...] = option((), "with --int8: splits that tell the activations' ranges")
+    images: int = option(200, "images of them, evenly spread")
     cache: str = option("none", "where decoded images live", ("auto", "device", "ram", "none"))
     batch_size: int = option(8, "images a forward pass of the comparison")
     device: str = option("cpu", "where the comparison runs", ("auto", "cpu", "cuda"))
@@ -52,6 +57,11 @@ class ExportConfig(DataConfig):
         if Path(self.out).suffix != SUFFIX:
             raise ValueError(
                 f"--out {self.out}: only {SUFFIX} is written; docs/deploy.md leads on from there"
+            )
+        at_least(self, 1, "images")
+        if self.int8 != bool(self.calibrate):
+            raise ValueError(
+                "--int8 needs --calibrate SPLIT, such as VOC2007/train, and the other way round"
             )
         for name in ("score", "iou"):
             if not 0 <= getattr(self, name) < 1:
@@ -68,8 +78,12 @@ def main(arguments: Sequence[str] | None) -> None:
     model, class_names = load_network(config.weights, class_names=wanted)
     device = choose_device(config.device)
     images = open_store(config, config.check, class_names, device) if config.check else None
+    seen = open_store(config, config.calibrate, class_names, device) if config.int8 else None
     limits = Limits(config.score, config.iou)
     network = network_graph(model)
+    if seen:
+        rounded = config.input == "bytes"
+        network = quantise(network, Images(seen, config.images, rounded=rounded))
     file = whole_graph(
         network, model, class_names, limits, takes_bytes=config.input == "bytes", raw=config.raw
     )
@@ -78,9 +92,29 @@ def main(arguments: Sequence[str] | None) -> None:
         unfinished.write_bytes(file.SerializeToString())
         if images:
             exported = Exported(unfinished, device)
-            print(compared(config, model.to(device), exported, images, class_names))
+            look = losses if config.int8 else compared
+            print(look(config, model.to(device), exported, images, class_names))
     size = Path(config.out).stat().st_size
     print(f"{config.out}: {size / 2**20:.2f} MiB, {model.spec}, {len(class_names)} classes")
+
+
+def losses(
+    config: ExportConfig,
+    model: SSD300,
+    exported: Exported,
+    images: Store,
+    class_names: Sequence[str],
+) -> str:
+    """What eight bits have cost, for people: they do not detect the same, so AP has to tell."""
+    both = [
+        precision_of(network, images, class_names, config.batch_size)
+        for network in (model, exported)
+    ]
+    return "\n".join(
+        f"{protocol}: {percent(before)} in PyTorch, {percent(after)} in eight bits, "
+        f"{100 * (after - before):+.2f} points"
+        for protocol, before, after in zip(("voc07", "coco "), *both, strict=True)
+    )
 
 
 def compared(

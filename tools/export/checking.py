@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from nets.detect import detect
 from nets.exported import Exported
-from nets.outputs import Detections
+from nets.outputs import Detections, Targets
 from nets.postprocess import find_candidates, postprocess
 from nets.ssd import SSD300
 from tools.export.graph import Limits
 from utils.boxes import iou
 from utils.data.augment import resize
 from utils.data.store import Store
+from utils.engine.evaluation import evaluate
+from utils.metrics.evaluator import Evaluator
+from utils.runtime.device import Precision
 
 TOLERANCE = 1e-4
 
@@ -75,6 +79,20 @@ def check(
             reasons = compare(*two, before, limits, class_names, image)
             close += [f"{image}: {reason}" for reason in reasons]
     return Agreement(len(store), count, close)
+
+
+def precision_of(
+    model: SSD300 | Exported, store: Store, class_names: Sequence[str], batch_size: int
+) -> tuple[float, float]:
+    """Mean AP of what a network detects in a split, VOC07's and COCO's, in 0..1."""
+    evaluator = Evaluator(class_names)
+
+    def predict(images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
+        del targets
+        return {}, detect(model, images)
+
+    evaluate(predict, store, evaluator, Precision(store.device), batch_size)
+    return evaluator.result("voc07").mean, evaluator.result("coco").mean
 
 
 def real(found: Detections, i: int) -> Found:

@@ -176,6 +176,9 @@ def whole_graph(
     joints = [(f"network/{name}", name) for name in ("logits", "offsets")]
     whole = compose.merge_models(whole, after, joints)
     helper.set_model_props(whole, facts(model, class_names, limits))
+    for node in whole.graph.node:  # names that nothing needs are a tenth of a small file
+        node.ClearField("name")
+    del whole.graph.value_info[:]
     whole.graph.name = whole.producer_name = "ssd300-distillation"
     checker.check_model(whole, full_check=True)
     return whole

@@ -1,6 +1,8 @@
 """`python -m tools.export`, and the scripts that read what it has written."""
 
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,7 +18,10 @@ from nets.saved import describe_network, load_detector, load_network
 from nets.ssd import SSD300
 from tools.export.checking import Found, compare, real
 from tools.export.graph import Limits, network_graph, whole_graph
-from utils.data.voc import read_classes
+from tools.export.quantise import Images
+from utils.data.augment import resize
+from utils.data.store import Store
+from utils.data.voc import read_classes, read_split
 from utils.engine.checkpoint import save_checkpoint
 
 TINY = "resnet18(width=0.125)"
@@ -151,7 +156,63 @@ def test_predict_draws_what_it_shows(exported, drawn, tmp_path, script):
     assert (tmp_path / source.name).exists()
 
 
+def test_eight_bits(weights, exported, drawn, tmp_path, script, capsys):
+    out = tmp_path / "eight.onnx"
+    eight = ["--int8", "--calibrate", "VOC2007/train", "--images", "6", *check(drawn)]
+    arguments = ["--weights", weights, "--out", out, "--input", "floats", *eight]
+    assert script("tools.export", *arguments) == 0
+    said = capsys.readouterr().out
+    assert re.search(
+        r"voc07: +[0-9.]+ in PyTorch, +[0-9.]+ in eight bits, [+-][0-9.]+ points", said
+    )
+    assert out.stat().st_size < 0.45 * exported.stat().st_size
+    graph = onnx.load(out).graph
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    assert {made_by[c.input[1]] for c in convolutions} == {"DequantizeLinear"}
+    softmax = next(node for node in graph.node if node.op_type == "Softmax")
+    assert made_by[softmax.input[0]] == "Concat"  # straight from the heads
+    # What calibration has seen comes out nearly as it was.
+    image = Images(open_train(drawn), 1, rounded=False).get_next()["floats"]
+    before, after = (detect(Exported(path), torch.from_numpy(image)) for path in (exported, out))
+    assert float((before.scores - after.scores).abs()[0, :20].max()) < 0.1
+    assert not torch.equal(before.scores, after.scores)
+
+
+def open_train(drawn):
+    names = read_classes(drawn / "VOC2007/classes.txt")
+    samples, _ = read_split(drawn, ["VOC2007/train"], names)
+    return Store(samples, torch.device("cpu"), cache="ram", workers=1)
+
+
+def test_calibration_images_are_spread_over_the_split(drawn):
+    store = open_train(drawn)
+    images = Images(store, 3, rounded=True)
+    (batch,) = [images.get_next()["floats"]]
+    assert images.get_next() is None
+    indices = torch.tensor([0, 4, 7])  # of 8; round(3.5) is even
+    (expected,) = store.batches([indices])
+    shown = resize(expected.images, expected.sizes, expected.targets)[0].round()
+    assert torch.equal(torch.from_numpy(batch), shown)
+
+
 class TestRefusals:
+    def test_eight_bits_without_images_and_the_other_way_round(self, weights, refused, tmp_path):
+        arguments = ["--weights", weights, "--out", tmp_path / "a.onnx"]
+        assert "--int8 needs --calibrate" in refused("tools.export", *arguments, "--int8")
+        split = ["--calibrate", "VOC2007/train"]
+        assert "--int8 needs --calibrate" in refused("tools.export", *arguments, *split)
+        split += ["--int8", "--images", "0"]
+        assert "--images must be at least 1" in refused("tools.export", *arguments, *split)
+
+    def test_a_calibration_split_without_images(self, weights, refused, tmp_path, drawn):
+        sets = tmp_path / "VOCdevkit/VOC2007"
+        shutil.copytree(drawn / "VOC2007", sets)
+        (sets / "ImageSets/Main/train.txt").write_text("")
+        arguments = ["--weights", weights, "--out", tmp_path / "a.onnx", "--data", sets.parent]
+        line = refused("tools.export", *arguments, "--int8", "--calibrate", "VOC2007/train")
+        assert "train" in line
+
     def test_trainers(self, exported, refused):
         assert "an exported network detects" in refused("train_kd", "--teacher", exported)
         assert "an exported network detects" in refused("train_teacher", "--weights", exported)
