@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint, or another detector's result files, on a split: VOC07, VOC10 and COCO AP.
+"""Evaluates a network, or another detector's result files, on a split: VOC07, VOC10 and COCO AP.
 
 python get_map.py --weights logs/teacher/best.pth --data VOCdevkit --split VOC2007/test
 """
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nets.detect import detect
+from nets.detect import cost_of, detect
 from nets.inputs import read_class_names
 from nets.outputs import Detections, Targets
 from nets.saved import check_class_names, load_detector
@@ -26,7 +26,7 @@ from utils.metrics.result_files import class_files, load_detections, result_ids,
 from utils.runtime.device import choose_device, memory_for
 from utils.runtime.distributed import is_main
 from utils.show.draw import draw_precision_recall
-from utils.show.report import average_precision, cost, table, write_json
+from utils.show.report import average_precision, table, write_json
 
 
 def main(arguments: Sequence[str] | None) -> None:
@@ -65,7 +65,7 @@ def check_outputs(config: MapConfig) -> None:
 
 
 def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
-    """What a checkpoint detects in the split, and facts about it."""
+    """What a network detects in the split, and facts about it."""
     device = choose_device(config.device)
     wanted = read_class_names(config.classes) if config.classes else ()
     model, class_names, precision = load_detector(config.weights, device, config.amp, wanted)
@@ -89,7 +89,7 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
         f"{used['dtype']} on {used['device']}"
     )
     facts = {"weights": config.weights, "backbone": model.spec, "layout": model.layout}
-    return evaluator, {**facts, "arithmetic": used, "images": len(store), **speed, **cost(model)}
+    return evaluator, {**facts, "arithmetic": used, "images": len(store), **speed, **cost_of(model)}
 
 
 def from_files(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:

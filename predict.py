@@ -1,4 +1,4 @@
-"""Shows what a checkpoint detects in an image, a folder of images, a video or a camera.
+"""Shows what a network detects in an image, a folder of images, a video or a camera.
 
 python predict.py --weights logs/student/best.pth --source street.jpg --out logs/predict --json
 """
@@ -21,7 +21,7 @@ from utils.show.report import write_json
 
 
 def main(arguments: Sequence[str] | None) -> None:
-    """Checkpoint + source -> drawn result, JSON, frames per second."""
+    """Network + source -> drawn result, JSON, frames per second."""
     config = parse_arguments(PredictConfig, arguments)
     check_folder(config.out, "--out")
     device = choose_device(config.device)

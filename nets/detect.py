@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nets.exported import Exported
 from nets.outputs import Detections
 from nets.postprocess import postprocess
 from nets.ssd import SSD300
@@ -15,6 +16,7 @@ from utils.boxes import Targets
 from utils.data.augment import resize
 from utils.data.images import pad_to_square
 from utils.data.store import LARGEST_SIDE
+from utils.show.report import cost
 
 
 class Found(NamedTuple):
@@ -26,13 +28,20 @@ class Found(NamedTuple):
 
 
 @torch.no_grad()
-def detect(model: SSD300, images: Tensor, score_threshold: float = 0.01) -> Detections:
+def detect(model: SSD300 | Exported, images: Tensor, score_threshold: float = 0.01) -> Detections:
     """What an evaluation-mode network shows in `[B, 3, 300, 300]` float RGB 0..255."""
+    if isinstance(model, Exported):
+        return model.detect(images, score_threshold)
     return postprocess(model(images), model.priors, score_threshold)
 
 
+def cost_of(model: SSD300 | Exported) -> dict[str, float]:
+    """`utils.show.report.cost`; an exported network remembers that of the one it was made from."""
+    return model.cost if isinstance(model, Exported) else cost(model)
+
+
 def detect_images(
-    model: SSD300, images: Sequence[npt.NDArray[np.uint8]], score_threshold: float = 0.5
+    model: SSD300 | Exported, images: Sequence[npt.NDArray[np.uint8]], score_threshold: float = 0.5
 ) -> list[Found]:
     """What an evaluation-mode network shows in images of any size, `[H, W, 3]` uint8 RGB each.
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nets.saved import faults_of, names_in
+from nets.saved import faults_of, names_in, refuse_exported
 from utils.config import CLASSES, DistillConfig, TrainConfig
 from utils.data.voc import check_splits, read_classes
 from utils.engine.checkpoint import load_tensors
@@ -21,11 +21,11 @@ def check_inputs(config: TrainConfig) -> tuple[str, ...]:
             the list is another data set's; the message names the flag.
     """
     teacher = config.teacher if isinstance(config, DistillConfig) else ""
+    check_checkpoint(teacher, "--teacher")
+    check_checkpoint(config.weights, "--weights")
     splits = {"--train": config.train, "--val": config.val}
     for name, listed in splits.items():
         check_splits(config.data, listed, name)
-    check_checkpoint(teacher, "--teacher")
-    check_checkpoint(config.weights, "--weights")
     class_names = read_class_names(config.classes, teacher, config.weights)
     if not config.skip_bad:
         for name, listed in splits.items():
@@ -34,9 +34,16 @@ def check_inputs(config: TrainConfig) -> tuple[str, ...]:
 
 
 def check_checkpoint(path: str, flag: str) -> None:
-    """Raises FileNotFoundError, which names `flag`, where a path is given and there is no file."""
+    """Refuses a path that is given and cannot be trained with; names its flag.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        ValueError: it is an exported network.
+    """
     if path and not Path(path).is_file():
         raise FileNotFoundError(f"{flag} {path}: no such checkpoint; train one or check the path")
+    if path:
+        refuse_exported(path, flag)
 
 
 def warn_of_choice(config: TrainConfig) -> None:

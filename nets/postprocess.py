@@ -58,8 +58,28 @@ def postprocess(
     in the authors' Caffe code.
     """
     batch, _, columns = outputs.logits.shape
-    everything = find_candidates(outputs, priors, score_threshold)
-    classes = columns - 1
+    candidates = find_candidates(outputs, priors, score_threshold)
+    return best_detections(candidates, batch, columns - 1, iou_threshold, per_class, per_image)
+
+
+def best_detections(
+    everything: Candidates,
+    batch: int,
+    classes: int,
+    iou_threshold: float = 0.45,
+    per_class: int = 400,
+    per_image: int = 200,
+) -> Detections:
+    """The candidates of `batch` images that suppression leaves; see `postprocess`.
+
+    Args:
+        everything: by image, then prior, then class.
+        batch: B.
+        classes: K.
+        iou_threshold: of two boxes of a class that overlap by more, the lower score goes.
+        per_class: candidates of a class before suppression.
+        per_image: D, detections of an image after it.
+    """
 
     def survivors(candidates: Candidates) -> Candidates:
         """Those that suppression leaves, by class."""

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
+from nets.exported import SUFFIX, Exported
 from nets.foreign.convert import convert
 from nets.foreign.networks import check_number, default_names, foreign_network
+from nets.pruned import load_pruned_weights
 from nets.ssd import SSD300, load_weights, with_classes
 from utils.engine.checkpoint import is_ours, load_tensors
 from utils.runtime.device import Precision, choose_precision, recorded_precision
@@ -19,7 +21,8 @@ from utils.runtime.device import Precision, choose_precision, recorded_precision
 
 def describe_network(model: SSD300, class_names: Sequence[str]) -> dict[str, Any]:
     """What a checkpoint has to hold besides the weights, so that the network can be built again."""
-    return {"backbone": model.spec, "layout": model.layout, "class_names": list(class_names)}
+    about = {"backbone": model.spec, "layout": model.layout, "class_names": list(class_names)}
+    return {**about, "pruned": True} if model.pruned else about
 
 
 def load_network(
@@ -38,21 +41,27 @@ def load_network(
         ValueError: the file is damaged, no checkpoint, its weights do not fit the network that it
             describes, or its class names are unknown.
     """
+    refuse_exported(path)
     return network_in(load_tensors(path), path, device, class_names)
 
 
 def load_detector(
     path: str | Path, device: torch.device, amp: str = "auto", class_names: Sequence[str] = ()
-) -> tuple[SSD300, tuple[str, ...], Precision]:
-    """`load_network`, and the arithmetic to detect in.
+) -> tuple[SSD300 | Exported, tuple[str, ...], Precision]:
+    """What `load_network` returns, or a network that `tools.export` wrote, and its arithmetic.
 
     It is `amp`, see `choose_precision`; for `auto` that in which training measured the network's
-    mAP, where the checkpoint says it for this kind of device, else float32.
+    mAP, where the checkpoint says it for this kind of device, else float32. An exported network
+    computes as it was exported.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_network`; or the device does not have `amp`.
+        FileNotFoundError, ValueError: see `load_network` and `nets.exported.Exported`; or the
+            device does not have `amp`.
     """
     precision = choose_precision(device, amp)
+    if is_exported(path):
+        exported = Exported(path, device).to(device)
+        return exported, exported.class_names, Precision(device)
     content = load_tensors(path)
     model, names = network_in(content, path, device, class_names)
     if amp == "auto":
@@ -101,7 +110,8 @@ def built(content: Any, path: str | Path) -> tuple[SSD300, tuple[str, ...]]:
         if not is_ours(content):
             return foreign_network(convert(content)), names
         model = SSD300(content["backbone"], len(names), layout=content["layout"])
-        load_weights(model, content["model"])
+        load = load_pruned_weights if content.get("pruned") else load_weights
+        load(model, content["model"])
         return model, names
 
 
@@ -122,6 +132,20 @@ def faults_of(path: str | Path) -> Iterator[None]:
         raise ValueError(f"{path}: the checkpoint has no entry {error}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def refuse_exported(path: str | Path, flag: str = "") -> None:
+    """Raises ValueError where a network is exported and a checkpoint is needed."""
+    if is_exported(path):
+        raise ValueError(
+            f"{flag} {path}".strip() + ": an exported network detects and does nothing else; give "
+            "the checkpoint that it was made from"
+        )
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a name is that of an exported network."""
+    return Path(path).suffix.lower() == SUFFIX
 
 
 def check_entries(content: dict[str, Any]) -> None:

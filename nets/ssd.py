@@ -1,5 +1,6 @@
 """SSD300: a backbone, extra layers down to 1 x 1, and one pair of convolutional heads a source."""
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -28,6 +29,7 @@ class SSD300(nn.Module):
     Attributes:
         channels: channels of each source map, finest first.
         per_cell: priors of one cell of each.
+        pruned: it has fewer channels than its spec says, see `nets.pruned`.
         priors: `[P, 4]` buffer, cxcywh in image fractions.
         mean, std: `[3, 1, 1]` buffers on the 0..255 scale; the network normalises its input itself.
 
@@ -55,16 +57,17 @@ class SSD300(nn.Module):
         tiling = layout_named(layout)
         self.spec, self.classes, self.layout = backbone, classes, layout
         self.per_cell = tiling.per_cell
+        self.pruned = False
         known = BACKBONES | FOREIGN_BACKBONES
         self.backbone: Backbone = spec.build(backbone, known, "backbone", pretrained=pretrained)
         extras = extra_layers(self.backbone, tiling.grids)
         self.extras = nn.ModuleList(extras)
-        added = tuple(out for _, out in self.backbone.extras[: len(extras)])
-        self.channels = (*self.backbone.channels, *added)
+        added = (out for _, out in self.backbone.extras[: len(extras)])
+        channels = (*self.backbone.channels, *added)
         self.conf, self.loc = (
             nn.ModuleList(
-                nn.Conv2d(channels, per_cell * columns, 3, padding=1)
-                for channels, per_cell in zip(self.channels, self.per_cell, strict=True)
+                nn.Conv2d(width, per_cell * columns, 3, padding=1)
+                for width, per_cell in zip(channels, self.per_cell, strict=True)
             )
             for columns in (classes + 1, 4)
         )
@@ -86,9 +89,7 @@ class SSD300(nn.Module):
             `Outputs`; P = 8732 for the layout `paper`.
         """
         assert images.shape[-2:] == (IMAGE_SIZE, IMAGE_SIZE), images.shape
-        sources = list(self.backbone((images - self.mean) / self.std))
-        for extra in self.extras:
-            sources.append(extra(sources[-1]))
+        sources = self.sources(images)
         logits, offsets = (
             torch.cat(
                 [
@@ -99,7 +100,19 @@ class SSD300(nn.Module):
             )
             for heads, columns in ((self.conf, self.classes + 1), (self.loc, 4))
         )
-        return Outputs(tuple(sources), logits, offsets)
+        return Outputs(sources, logits, offsets)
+
+    def sources(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The source maps that the heads look at, finest first; arguments as for `forward`."""
+        maps = list(self.backbone((images - self.mean) / self.std))
+        for extra in self.extras:
+            maps.append(extra(maps[-1]))
+        return tuple(maps)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each source map, finest first."""
+        return tuple(head.in_channels for head in self.conf if isinstance(head, nn.Conv2d))
 
     def priors_of_maps(self, features: Sequence[Tensor]) -> list[int]:
         """How many priors there are on each of its source maps `[B, C, H, W]`."""
@@ -109,7 +122,7 @@ class SSD300(nn.Module):
 
 def cell_by_cell(predicted: Tensor, columns: int) -> Tensor:
     """`[B, priors * columns, H, W]` of a head -> `[B, H * W * priors, columns]`."""
-    return predicted.permute(0, 2, 3, 1).reshape(len(predicted), -1, columns)
+    return predicted.permute(0, 2, 3, 1).reshape(predicted.shape[0], -1, columns)
 
 
 def extra_layers(backbone: Backbone, grids: tuple[int, ...]) -> list[nn.Module]:
@@ -144,9 +157,16 @@ def serves(backbone: Backbone, grids: tuple[int, ...]) -> bool:
 
 def with_classes(model: SSD300, classes: int) -> SSD300:
     """`model` for other classes: its weights, but for new heads that classify."""
-    other = SSD300(model.spec, classes, layout=model.layout)
-    kept = {k: v for k, v in model.state_dict().items() if not k.startswith("conf.")}
-    load_weights(other, {**other.state_dict(), **kept})
+    other = copy.deepcopy(model)
+    heads = [
+        nn.Conv2d(width, per_cell * (classes + 1), 3, padding=1)
+        for width, per_cell in zip(model.channels, model.per_cell, strict=True)
+    ]
+    for head in heads:
+        nn.init.xavier_uniform_(head.weight)
+        assert head.bias is not None
+        nn.init.zeros_(head.bias)
+    other.classes, other.conf = classes, nn.ModuleList(heads)
     return other
 
 

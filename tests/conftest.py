@@ -107,7 +107,8 @@ def here(monkeypatch: pytest.MonkeyPatch, script: Script) -> list[str]:
         with one_at_a_time:
             run_script(name, *arguments)
 
-    monkeypatch.setattr("tools.demo.__main__.script", run_script)
+    for tool in ("demo", "scoreboard"):
+        monkeypatch.setattr(f"tools.{tool}.__main__.script", run_script)
     monkeypatch.setattr("tools.demo.__main__.script_beside", run_beside)
     monkeypatch.setattr("tools.tune.__main__.start_student", start)
     return ran

@@ -249,9 +249,9 @@ class DistillConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class MapConfig(DataConfig):
-    """Evaluation on a split, of a checkpoint or of any detector's VOC result files."""
+    """Evaluation on a split, of a network or of any detector's VOC result files."""
 
-    weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth")
+    weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth, or exported network, *.onnx")
     detections: str = option("", "instead: a folder of files comp4_det_test_CLASS.txt")
     split: tuple[str, ...] = option(("VOC2007/test",), "splits to evaluate, as YEAR/SPLIT")
     batch_size: int = option(32, "images a forward pass, in each process")
@@ -280,7 +280,7 @@ class MapConfig(DataConfig):
 class PredictConfig:
     """Detection on images or a video."""
 
-    weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth")
+    weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth, or exported network, *.onnx")
     source: str = option("", "an image, a folder of images, a video, or camera:0")
     out: str = option("logs/predict", "folder for the drawn results")
     json: bool = option(False, "also write detections.json into --out")

@@ -1,0 +1,51 @@
+"""The scoreboard as Markdown."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+# Title and how it is read from a row; what a row does not have is left open.
+COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
+    ("parameters", lambda row: f"{row['parameters'] / 1e6:.2f} M"),
+    ("GFLOPs", lambda row: f"{row['gflops']:.2f}"),
+    ("file", lambda row: f"{row['bytes'] / 2**20:.2f} MiB"),
+    ("ms", lambda row: f"{row['latency_ms']:.1f}"),
+    ("img/s", lambda row: f"{row['images_per_second']:.0f}"),
+    ("voc07", lambda row: points(row["voc07"]["mAP"])),
+    ("voc10", lambda row: points(row["voc10"]["mAP"])),
+    ("AP", lambda row: points(row["coco"]["AP"])),
+    ("small", lambda row: points(row["coco"]["APs"])),
+    ("medium", lambda row: points(row["coco"]["APm"])),
+    ("large", lambda row: points(row["coco"]["APl"])),
+)
+
+
+def markdown(rows: Mapping[str, Row], split: Sequence[str], batch_size: int) -> str:
+    """One line a network, in the order given."""
+    lines = [
+        f"| {' '.join(split)} | " + " | ".join(title for title, _ in COLUMNS) + " |",
+        "|---|" + "---:|" * len(COLUMNS),
+    ]
+    for name, row in rows.items():
+        cells = [cell(read, row) for _, read in COLUMNS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    note = (
+        "ms: one image, network and post-processing, median; img/s: the same in batches of "
+        f"{batch_size}; parameters and GFLOPs: of the network before it was exported; AP, small, "
+        "medium, large: COCO's."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def cell(read: Callable[[Row], str], row: Row) -> str:
+    """What a column reads from a row; result files say nothing of the network behind them."""
+    try:
+        return read(row)
+    except KeyError:
+        return ""
+
+
+def points(value: float | None) -> str:
+    """0.5 -> 50.0; nothing where there are no such objects."""
+    return "" if value is None or math.isnan(value) else f"{100 * value:.1f}"

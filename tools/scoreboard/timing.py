@@ -1,0 +1,34 @@
+"""How long a network takes for one image, as it will run: network and post-processing."""
+
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from nets.detect import detect
+from nets.saved import load_detector
+from utils.data.augment import IMAGE_SIZE
+from utils.runtime.device import choose_device
+
+WARM_UP = 3
+
+
+def latencies(networks: Mapping[str, Path], device_name: str, runs: int) -> dict[str, float]:
+    """Milliseconds for a batch of one, the median of `runs`, by name.
+
+    The networks take turns, so that what else the machine does meets all of them alike.
+    """
+    device = choose_device(device_name)
+    models = {name: load_detector(path, device)[0] for name, path in networks.items()}
+    generator = torch.Generator().manual_seed(0)
+    image = 255 * torch.rand(1, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator).to(device)
+    image = image.contiguous(memory_format=torch.channels_last)
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(WARM_UP + runs):
+        for name, model in models.items():
+            started = time.perf_counter()
+            detect(model, image)[1].cpu()  # waits for the device
+            times[name].append(1000 * (time.perf_counter() - started))
+    return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
