@@ -59,6 +59,11 @@ def test_commands_run_in_the_order_of_the_page(
             shared = [*arguments[cut:], *SMALLER["train_kd.py"]]
             assert script(*own, "--seeds", "1", *shared) == 0, command
             assert (tmp_path / "logs/compare/comparison.png").exists()
+        if name == "-m" and arguments[0] in ("tools.export", "tools.prune"):
+            assert script(*arguments, "--device", "cpu") == 0, command
+        if name == "-m" and arguments[0] == "tools.scoreboard":
+            assert script(*arguments, "--device", "cpu", "--runs", "1") == 0, command
+            assert (tmp_path / "logs/scoreboard/scoreboard.png").exists()
         if name == "-m" and arguments[0] == "tools.teacher_report":
             assert script(*arguments, "--device", "cpu") == 0, command
         if name == "-m" and arguments[0] == "tools.tune":

@@ -50,7 +50,7 @@ def command(name: str, *arguments: object) -> list[str]:
 
 
 def typed(name: str, *arguments: object) -> str:
-    """The same as a user would type it."""
+    """The same as a user would type it; `-m` and a module may take the place of a name."""
     return f"python {shlex.join([name, *map(str, arguments)])}"
 
 

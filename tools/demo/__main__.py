@@ -21,7 +21,7 @@ from nets.backbones import BACKBONES
 from nets.detect import detect_images
 from nets.saved import load_network
 from tools.demo.drawn_set import make_drawn_set
-from tools.jobs import script, script_beside
+from tools.jobs import script, script_beside, typed
 from utils import spec
 from utils.cli import parse_arguments, run
 from utils.config import TrainConfig, at_least, option
@@ -99,7 +99,22 @@ def main(arguments: Sequence[str] | None) -> None:
     text = comparison(reports)
     (out / "comparison.txt").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}\n\npictures: {picture}, {out}/*/curves.png, {out}/*/precision_recall.png")
-    print(f"{(time.perf_counter() - started) / 60:.1f} minutes")
+    print(f"{(time.perf_counter() - started) / 60:.1f} minutes\n\n{what_next(out)}")
+
+
+def what_next(out: Path) -> str:
+    """The commands that make a file for deployment of the distilled student; see docs/deploy.md."""
+    weights, check = out / "distilled/best.pth", ["--data", out / "VOCdevkit"]
+    check += ["--check", "VOC2007/test"]
+    export = ("tools.export", "--weights", weights)
+    calibrated = ["--int8", "--calibrate", "VOC2007/train"]
+    return "\n".join(
+        [
+            "to deploy the distilled student (pip install -e '.[export]'):",
+            typed("-m", *export, "--out", out / "student.onnx", *check),
+            typed("-m", *export, "--out", out / "student_int8.onnx", *calibrated, *check),
+        ]
+    )
 
 
 def empty_folder(out: Path) -> Path:

@@ -1,5 +1,6 @@
 """The demonstration, small: every picture and the table are there."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Refused
-from tools.demo.__main__ import MARKER
+from tools.demo.__main__ import MARKER, what_next
+from tools.export.__main__ import ExportConfig
+from utils.cli import parse_arguments
 
 
 def demonstrate(out: Path, script: Callable[..., int]) -> None:
@@ -69,3 +72,15 @@ def test_settings_are_refused_before_an_earlier_demonstration_is_emptied(
         (tmp_path / name).write_text("hours of work")
     assert message in refused("tools.demo", "--out", tmp_path, *words)
     assert (tmp_path / "comparison.txt").exists()
+
+
+def test_it_ends_with_commands_that_can_be_typed(tmp_path: Path) -> None:
+    _, *lines = what_next(tmp_path).splitlines()
+    for line in lines:
+        program, flag, tool, *arguments = shlex.split(line)
+        assert (program, flag, tool) == ("python", "-m", "tools.export")
+        config = parse_arguments(ExportConfig, arguments)
+        assert config.weights == str(tmp_path / "distilled/best.pth")
+        assert config.data == str(tmp_path / "VOCdevkit")
+    assert len(lines) == 2
+    assert config.int8
