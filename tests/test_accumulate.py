@@ -18,7 +18,7 @@ from nets.tasks import DetectionTask, DistillTask
 from tests.soak.launcher import Launcher, Plain
 from tests.soak.test_soak import outcome
 from tests.test_distributed import errors, largest_difference, request
-from utils.engine.trainer import terms_of_batch
+from utils.engine.updates import terms_of_batch
 
 KD_WEIGHTS = {"soft": 0.3, "conf": 0.7, "l2": 0.5, "loc": 1.0}
 
