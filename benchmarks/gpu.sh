@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures everything that concerns a GPU in one call of under ten minutes and writes JSON.
+# Tests and measures everything that concerns a GPU in one call of under ten minutes; writes JSON.
 # bash benchmarks/gpu.sh [OUTPUT.json]; add --tiny to try the script on a CPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 import torchvision
 
-from benchmarks import ap, data, kernels, memory, steps, training
+from benchmarks import ap, data, distillers, kernels, memory, steps, training
 from benchmarks.reaches import REACHES
 from benchmarks.timing import HEAD, Row
 from utils.runtime.device import device_name
+from utils.runtime.memory import keep_freed_memory
 
 RESULTS = "benchmarks/results/cpu.json"
 PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
@@ -32,6 +33,7 @@ PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "inference": lambda *_: kernels.inference(),
     "ap": lambda *_: ap.ap_rows(),
     "steps": lambda *_: steps.steps(),
+    "distillers": lambda *_: distillers.distillers(),
     "evaluation": lambda folder, _: steps.evaluation(folder),
     "memory": lambda _, threads: memory.memory_rows(threads),
 }
@@ -45,6 +47,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # page faults are as much of a burden to either side as the machine is busy
     print(HEAD)
     table = []
     for name in options.only:

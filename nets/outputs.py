@@ -3,11 +3,14 @@
 B images, M objects (the batch's maximum), P priors, K classes, D detections.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from utils.boxes import Detections, Targets
+
+if TYPE_CHECKING:
+    from nets.ssd import SSD300
 
 __all__ = ["Detections", "Lesson", "Matches", "Outputs", "Targets"]
 
@@ -49,6 +52,9 @@ class Lesson(NamedTuple):
     divisor: N, a scalar: what sums over these priors are divided by.
     priors: `[P, 4]`, the student's; the teacher's outputs are on them, too.
     teacher: the teacher itself, frozen.
+    rows: `[B]` int64, a number for each image, another one in every epoch and for every seed: what
+        is random follows from it alone.
+    progress: a scalar in 0..1, how much of the run is done.
     """
 
     targets: Targets
@@ -57,4 +63,6 @@ class Lesson(NamedTuple):
     negative: Tensor
     divisor: Tensor
     priors: Tensor
-    teacher: nn.Module
+    teacher: "SSD300"
+    rows: Tensor
+    progress: Tensor

@@ -160,6 +160,7 @@ def one_batch(trainer: Trainer, task: DistillTask) -> dict[str, float]:
     """The ledger of the first batch that training will see, on a CPU of a few of its images."""
     most = ON_A_CPU if trainer.precision.device.type == "cpu" else math.inf
     with rehearsal(trainer, most) as batch, trainer.precision.autocast():
+        task.progress.fill_(task.schedule.start)  # when the teacher is first listened to
         terms = task(*batch, ledger=True)
     return {name: float(value) for name, value in ledger.split(terms)[1].items()}
 

@@ -1,5 +1,6 @@
 """SSD300: a backbone, extra layers down to 1 x 1, and one pair of convolutional heads a source."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +27,7 @@ class SSD300(nn.Module):
 
     Attributes:
         channels: channels of each source map, finest first.
+        per_cell: priors of one cell of each.
         priors: `[P, 4]` buffer, cxcywh in image fractions.
         mean, std: `[3, 1, 1]` buffers on the 0..255 scale; the network normalises its input itself.
 
@@ -52,6 +54,7 @@ class SSD300(nn.Module):
             raise ValueError(f"SSD300 needs at least one class, not {classes}")
         tiling = layout_named(layout)
         self.spec, self.classes, self.layout = backbone, classes, layout
+        self.per_cell = tiling.per_cell
         known = BACKBONES | FOREIGN_BACKBONES
         self.backbone: Backbone = spec.build(backbone, known, "backbone", pretrained=pretrained)
         extras = extra_layers(self.backbone, tiling.grids)
@@ -61,7 +64,7 @@ class SSD300(nn.Module):
         self.conf, self.loc = (
             nn.ModuleList(
                 nn.Conv2d(channels, per_cell * columns, 3, padding=1)
-                for channels, per_cell in zip(self.channels, tiling.per_cell, strict=True)
+                for channels, per_cell in zip(self.channels, self.per_cell, strict=True)
             )
             for columns in (classes + 1, 4)
         )
@@ -89,8 +92,7 @@ class SSD300(nn.Module):
         logits, offsets = (
             torch.cat(
                 [
-                    # [B, priors * columns, H, W] -> [B, H * W * priors, columns]: cell by cell.
-                    head(source).permute(0, 2, 3, 1).reshape(len(images), -1, columns)
+                    cell_by_cell(head(source), columns)
                     for head, source in zip(heads, sources, strict=True)
                 ],
                 dim=1,
@@ -98,6 +100,16 @@ class SSD300(nn.Module):
             for heads, columns in ((self.conf, self.classes + 1), (self.loc, 4))
         )
         return Outputs(tuple(sources), logits, offsets)
+
+    def priors_of_maps(self, features: Sequence[Tensor]) -> list[int]:
+        """How many priors there are on each of its source maps `[B, C, H, W]`."""
+        pairs = zip(self.per_cell, features, strict=True)
+        return [per_cell * feature[0, 0].numel() for per_cell, feature in pairs]
+
+
+def cell_by_cell(predicted: Tensor, columns: int) -> Tensor:
+    """`[B, priors * columns, H, W]` of a head -> `[B, H * W * priors, columns]`."""
+    return predicted.permute(0, 2, 3, 1).reshape(len(predicted), -1, columns)
 
 
 def extra_layers(backbone: Backbone, grids: tuple[int, ...]) -> list[nn.Module]:

@@ -17,6 +17,7 @@ from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.preflight import preflight
 from nets.priors import DEFAULT_LAYOUT, layout_named
 from nets.saved import check_class_names, describe_network, load_network, load_start
+from nets.schedule import Schedule
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask, check_compatible
 from utils import spec
@@ -119,6 +120,7 @@ def distill_task(config: DistillConfig, student: SSD300, teacher: SSD300) -> Dis
         },
         distillers,
         config.match_priors,
+        Schedule(config.kd_schedule, config.kd_final, config.kd_epochs, config.epochs),
     )
 
 
@@ -156,18 +158,13 @@ def train_teacher(config: DistillConfig, class_names: Sequence[str]) -> Path:
 def build_distillers(
     specs: Sequence[str], student: SSD300, teacher: SSD300
 ) -> dict[str, Distiller]:
-    """The feature-level terms of `--distill`, by name.
+    """The terms of `--distill`, by name.
 
     Raises:
-        ValueError: a spec is wrong or named twice, or the source maps have different grids.
+        ValueError: a spec is wrong or named twice, or compares source maps of different grids.
     """
     ours, theirs = (layout_named(model.layout).grids for model in (student, teacher))
-    if specs and ours != theirs:
-        raise ValueError(
-            f"--distill {' '.join(specs)} (given, or by --preset) compares source maps, but the "
-            f"student's have grids {ours} and the teacher's {theirs}; pass --distill by itself to "
-            "leave it out"
-        )
+    outputs = [name for name, kind in DISTILLERS.items() if not kind.compares_maps]
     distillers: dict[str, Distiller] = {}
     for text in specs:
         name, _ = spec.parse(text)
@@ -180,4 +177,16 @@ def build_distillers(
             student_channels=student.channels,
             teacher_channels=teacher.channels,
         )
+        if distillers[name].compares_priors and student.layout != teacher.layout:
+            raise ValueError(
+                f"--distill {name} asks the teacher's heads about the student's priors, but the "
+                f"student's layout is {student.layout!r} and the teacher's {teacher.layout!r}; "
+                f"leave it out, or take one that compares outputs: {', '.join(outputs)}"
+            )
+        if distillers[name].compares_maps and ours != theirs:
+            raise ValueError(
+                f"--distill {name} (given, or by --preset) compares source maps, but the student's "
+                f"have grids {ours} and the teacher's {theirs}; pass --distill by itself to leave "
+                f"it out, or one that compares outputs: {', '.join(outputs)}"
+            )
     return distillers

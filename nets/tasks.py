@@ -18,9 +18,13 @@ from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Detections, Lesson, Outputs, Targets
 from nets.postprocess import postprocess
+from nets.schedule import Schedule
 from nets.ssd import SSD300
 from utils.engine.ledger import PREFIX, gradient_shares
 from utils.engine.task import Task
+
+OF_OBJECTS = ("conf", "loc")  # the terms in which no teacher speaks
+LOUDNESS = "kd_factor"  # what is read, beside the terms, of a schedule that changes
 
 
 class DetectionTask(Task):
@@ -47,14 +51,15 @@ class DetectionTask(Task):
         self,
         images: Tensor,
         targets: Targets,
+        rows: Tensor | None = None,
         ledger: bool = False,
         divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """`[B, 3, 300, 300]` float RGB 0..255 and objects in image fractions -> named scalars."""
         outputs: Outputs = self.model(images)
-        terms = self.objective(outputs, images, targets, ledger, divisor)
+        terms = self.objective(outputs, images, targets, rows, ledger, divisor)
         if ledger:
-            terms |= gradient_shares(terms, self.weights, outputs.features)
+            terms |= gradient_shares(terms, self.factors(terms), outputs.features)
         return terms
 
     def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
@@ -68,11 +73,12 @@ class DetectionTask(Task):
         outputs: Outputs,
         images: Tensor,
         targets: Targets,
+        rows: Tensor | None = None,
         ledger: bool = False,
         divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The loss of what the network said; `images` are there for those who look again."""
-        del images, ledger
+        del images, rows, ledger
         matches = match(targets, self.model.priors)
         return self.total(self.criterion(outputs, matches, divisor), matches.labels)
 
@@ -82,7 +88,7 @@ class DetectionTask(Task):
 
     def total(self, terms: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Adds the weighted sum and the number of positives to the terms."""
-        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        loss = torch.stack([w * terms[name] for name, w in self.factors(terms).items()]).sum()
         return {"loss": loss, **terms, "positives": (labels > 0).sum()}
 
     def freeze_backbone(self, frozen: bool) -> None:
@@ -98,9 +104,10 @@ class DistillTask(DetectionTask):
         model: the student.
         teacher: frozen here, kept in evaluation mode, and never part of a checkpoint.
         criterion: `MultiBoxLoss_KD`.
-        distillers: feature-level terms by name; their adapters train along.
+        distillers: further terms by name; their adapters train along.
         weights: factor of each term, distillers included.
         match_priors: let the two have different priors, see `nets.cross_priors`.
+        schedule: how loud all teacher terms are together in the course of the run.
 
     Raises:
         ValueError: the two differ in number of classes, or, without `match_priors`, in priors.
@@ -114,6 +121,7 @@ class DistillTask(DetectionTask):
         weights: Mapping[str, float],
         distillers: Mapping[str, Distiller] | None = None,
         match_priors: bool = False,
+        schedule: Schedule | None = None,
     ) -> None:
         super().__init__(model, criterion, weights)
         self.criterion: MultiBoxLoss_KD = criterion
@@ -122,10 +130,19 @@ class DistillTask(DetectionTask):
             CrossPriors(model.priors, teacher.priors) if match_priors else nn.Identity()
         )
         self.distillers = nn.ModuleDict(distillers)
+        self.schedule = schedule or Schedule()
         self.teacher: SSD300 = teacher.eval().requires_grad_(False)
         # A teacher is never saved inside a student.
         nn.Module.register_state_dict_post_hook(self, without_teacher)
         nn.Module.register_load_state_dict_post_hook(self, without_teacher_keys)
+
+    def factors(self, terms: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Task.factors`; those of what the teacher says follow the schedule."""
+        loudness = terms.get(LOUDNESS, 1)
+        return {
+            name: weight if name in OF_OBJECTS else weight * loudness
+            for name, weight in self.weights.items()
+        }
 
     def train(self, mode: bool = True) -> "DistillTask":
         """As every module's; the teacher stays in evaluation mode."""
@@ -138,6 +155,7 @@ class DistillTask(DetectionTask):
         outputs: Outputs,
         images: Tensor,
         targets: Targets,
+        rows: Tensor | None = None,
         ledger: bool = False,
         divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
@@ -156,9 +174,13 @@ class DistillTask(DetectionTask):
             selection.divisor,
             priors,
             self.teacher,
+            torch.arange(len(images), device=images.device) if rows is None else rows,
+            self.progress,
         )
         for name, distiller in self.distillers.items():
             terms[name] = distiller(outputs, teacher, lesson)
+        if self.schedule.changes:
+            terms[LOUDNESS] = self.schedule.factor(self.progress)
         total = self.total(terms, matches.labels)
         if ledger:
             watched = self.criterion.watch(outputs, teacher, matches, selection)

@@ -24,6 +24,12 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test with the marker `gpu` is skipped where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
     """Signals as a terminal has them: a shell starts jobs in the background without SIGINT."""

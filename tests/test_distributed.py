@@ -121,6 +121,7 @@ def test_two_processes_distil_the_weights_of_one(
 ) -> None:
     # cwd has an adapter without a gradient: that of the map of a single cell.
     extra = ["--teacher", trained / "one/best.pth", "--distill", "cwd(weight=3)", "attention"]
+    extra += ["mgd", "crosskd(weight=0.001)", "--kd-schedule", "cosine"]
     extra += ["--epochs", "2", "--freeze-epochs", "1"]
     states = []
     for processes, name in ((1, "one"), (2, "two")):

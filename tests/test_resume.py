@@ -15,6 +15,7 @@ from nets.backbones import BACKBONES
 from tests.soak.launcher import Plain
 from tests.soak.test_soak import difference, outcome
 from utils.engine.interrupts import SIGNALS, Stopped, StopSignals
+from utils.engine.log import read_metrics
 from utils.engine.trainer import Trainer
 
 Script = Callable[..., int]
@@ -106,6 +107,25 @@ def test_a_signal_during_validation_does_not_wait_for_its_end(
     assert position(tmp_path / "stopped") == (0, 3)  # all steps, but not yet validated
     assert script("train_teacher", *words, "--resume") == 0
     assert difference(outcome(tmp_path / "stopped"), outcome(tmp_path / "whole")) == ""
+
+
+def test_masks_and_schedules_go_on_where_they_stopped(
+    whole: Path, drawn: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = ["--teacher", whole / "best.pth", "--distill", "mgd", "--no-preflight"]
+    extra += ["--kd-schedule", "linear", "--kd-epochs", "-1", "--ledger-every", "1"]
+    assert script("train_kd", *on(drawn, tmp_path, "through", *extra)) == 0
+    rows = read_metrics(tmp_path / "through/metrics.jsonl")
+    # Epochs of 3 steps: steps 3, 4 and 5 of 6 have the factors 1 - 0.9 (3 .. 5) / 6, mean 0.4.
+    assert [row["train/kd_factor"] for row in rows] == pytest.approx([0, 0.4])
+    assert [row["ledger/weighted/mgd"] for row in rows] == pytest.approx(
+        [0, 0.4 * rows[1]["train/mgd"]]
+    )
+    words = on(drawn, tmp_path, "stopped", *extra)
+    at_step(5, lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
+    assert script("train_kd", *words) == 143
+    assert script("train_kd", *words, "--resume") == 0
+    assert difference(outcome(tmp_path / "stopped"), outcome(tmp_path / "through")) == ""
 
 
 def test_a_second_signal_ends_at_once() -> None:

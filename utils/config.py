@@ -16,6 +16,8 @@ CLASSES = "model_data/voc_classes.txt"
 LARGEST = 1e9
 # What training does with objects that are marked difficult.
 DIFFICULT = ("ignore", "train", "background")
+# How loud a teacher is in the course of a run, see nets/schedule.py.
+KD_SCHEDULES = ("constant", "cosine", "linear")
 ARITHMETICS = ("auto", "off", "bf16", "fp16")
 
 
@@ -211,10 +213,20 @@ class DistillConfig(TrainConfig):
     temperature: float = option(None, "T, softens both distributions before they are compared")
     neg_w: float = option(None, "weight of the background column in the soft-target loss")
     distill: tuple[str, ...] = option(
-        None, "feature-level terms, e.g. 'cwd(tau=1, weight=3)' hint; by itself: none"
+        None,
+        "further terms, see docs/distillers.md, e.g. 'cwd(tau=1, weight=3)' mgd; by itself: none",
     )
     pos_w: float = option(1.0, "weight of the class columns in the soft-target loss")
     reg_m: float = option(0.0, "margin of the teacher bound, in squared encoded units")
+    kd_schedule: str = option(
+        "constant",
+        "how the weights of all teacher terms fall in the course of the run",
+        KD_SCHEDULES,
+    )
+    kd_final: float = option(0.1, "what is left of them at the end; not with constant")
+    kd_epochs: int = option(
+        0, "listen to the teacher in the first so many epochs, negative: in the last; 0: in all"
+    )
     match_priors: bool = option(False, "let student and teacher have different prior sets")
     preflight: bool = option(True, "look at teacher and loss terms before the first step")
 
@@ -228,7 +240,9 @@ class DistillConfig(TrainConfig):
         super().__post_init__()
         if self.profile and not self.teacher:
             raise ValueError("--profile needs --teacher: a profiled stage 1 trains no teacher")
-        at_least(self, 0, "soft_weight", "l2_weight", "neg_w", "pos_w", "teacher_epochs")
+        at_least(
+            self, 0, "soft_weight", "l2_weight", "neg_w", "pos_w", "teacher_epochs", "kd_final"
+        )
         at_least(self, -LARGEST, "reg_m")
         above(self, 0, "temperature")
 

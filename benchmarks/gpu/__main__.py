@@ -1,11 +1,14 @@
-"""Everything that is claimed about GPUs, in one call; see gpu.sh.
+"""Everything that is claimed about GPUs, in one call; see ../gpu.sh.
 
-python -m benchmarks.gpu --json benchmarks/results/NAME.json [--tiny]
+python -m benchmarks.gpu --json benchmarks/results/NAME.json [--tiny] [--no-tests]
+
+First the tests that need a GPU, then the measurements. The exit status is 1 where a test fails.
 """
 
 import argparse
 import datetime
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,33 +18,35 @@ import torchvision
 
 from benchmarks import scenes
 from benchmarks.gpu import measure
+from benchmarks.gpu.tests import outcome
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask
-from utils.runtime.device import choose_device
+from utils.runtime.device import choose_device, device_name, let_cudnn_try
 from utils.show.report import cost
 
 KD_WEIGHTS = {"soft": 0.3, "conf": 0.7, "l2": 0.5, "loc": 1.0}
 
 
-def main() -> None:
-    """Measures, prints and writes."""
+def main() -> int:
+    """Tests, measures, prints and writes; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", required=True)
     parser.add_argument("--tiny", action="store_true", help="small sizes, to test the script")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--no-tests", action="store_true", help="measure only")
     options = parser.parse_args()
     device, tiny = choose_device(options.device), options.tiny
     bf16 = torch.bfloat16 if device.type == "cuda" else None
-    torch.backends.cudnn.benchmark = True
+    let_cudnn_try(device)
     vgg, r50, r18, mobile = (
         ["resnet18(width=0.125)"] * 4 if tiny else ["vgg16", "resnet50", "resnet18", "mobilenetv2"]
     )
     batch = 2 if tiny else 128
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "device": device_name(device),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
     }
@@ -50,6 +55,9 @@ def main() -> None:
         result[name] = value
         print(f"{name}: {value}", flush=True)
         Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+
+    if not options.no_tests:
+        note("tests", outcome())
 
     def alone(spec: str) -> DetectionTask:
         return DetectionTask(SSD300(spec), MultiBoxLoss(), {"conf": 1, "loc": 1})
@@ -91,7 +99,8 @@ def main() -> None:
             for compiled in (False, True):
                 facts = measure.step_facts(alone(vgg), samples, device, batch, compiled)
                 note("step_compiled" if compiled else "step", facts)
+    return int("failed" in result.get("tests", {}))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

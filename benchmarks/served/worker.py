@@ -41,6 +41,8 @@ def training(
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     torch.manual_seed(0)
+    if memory := module("utils.runtime.memory"):  # as `utils.cli` starts every script
+        memory.keep_freed_memory()
     cpu = torch.device("cpu")
     voc = module("utils.data.voc", "utils.voc")
     classes = voc.read_classes(f"{devkit}/VOC2007/classes.txt")

@@ -25,6 +25,7 @@ class Backbone(nn.Module):
     extras: (squeeze, output) channels of the extra maps that SSD300 may add, in order; `extra`
         makes their layers.
     batch_norm: whether the extra layers are normalised as the backbone is.
+    attentions: what its maps go through at last, see `nets.backbones.attention`; mostly empty.
     """
 
     channels: tuple[int, ...]
@@ -32,9 +33,19 @@ class Backbone(nn.Module):
     extras: tuple[tuple[int, int], ...] = ((256, 512), (128, 256), (128, 256), (128, 256))
     batch_norm: bool = True
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList()
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """`[B, 3, 300, 300]`, normalised -> one `[B, C, H, W]` for each of `channels`."""
         raise NotImplementedError
+
+    def attended(self, *maps: Tensor) -> tuple[Tensor, ...]:
+        """The maps with attention, where there is any."""
+        if not self.attentions:
+            return maps
+        return tuple(attend(x) for attend, x in zip(self.attentions, maps, strict=True))
 
     def extra(self, channels: int, squeeze: int, out: int, grids: tuple[int, int]) -> nn.Module:
         """The layer from a map of `channels` on the first of `grids` to `out` on the second."""

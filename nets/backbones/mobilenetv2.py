@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 from torchvision.ops.misc import Conv2dNormActivation
 
+from nets.backbones.attention import attentions
 from nets.backbones.base import Backbone, check_width, divisible_by_8, imagenet_state
 
 # The blocks whose expansion is a source, as in the authors' SSDLite: the last activations that are
@@ -19,6 +20,7 @@ class MobileNetV2(Backbone):
 
     Args:
         width: multiplier of all channel counts, > 0; only 1.0 has ImageNet weights.
+        attention: `se`, `cbam` or `ca` on these maps, see `nets.backbones.attention`.
         pretrained: start from torchvision's ImageNet weights.
 
     Source: Sandler et al., CVPR 2018, sec. 6.2.
@@ -26,7 +28,9 @@ class MobileNetV2(Backbone):
 
     grids: tuple[int, ...] = (38, 19, 10)
 
-    def __init__(self, *, width: float = 1.0, pretrained: bool = False) -> None:
+    def __init__(
+        self, *, width: float = 1.0, attention: str | None = None, pretrained: bool = False
+    ) -> None:
         super().__init__()
         check_width("mobilenetv2", width, pretrained)
         trunk = mobilenet_v2(weights=None, width_mult=width)
@@ -51,6 +55,7 @@ class MobileNetV2(Backbone):
             (divisible_by_8(squeeze * width), divisible_by_8(out * width))
             for squeeze, out in ((256, 512), (128, 256), (128, 256))
         )
+        self.attentions = attentions(attention, self.channels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """See `Backbone.forward`."""
@@ -65,4 +70,4 @@ class MobileNetV2(Backbone):
                     x = layer(x)
             else:
                 x = block(x)
-        return (*maps, x)
+        return self.attended(*maps, x)

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from nets.backbones.attention import attentions
 from nets.backbones.base import Backbone, check_width, divisible_by_8, imagenet_state
 
 # He et al., table 1: block and number of blocks of each stage.
@@ -21,6 +22,7 @@ class ResNet(Backbone):
         depth: 18, 34 or 50.
         width: multiplier of all channel counts, > 0; only 1.0 has ImageNet weights. A narrow ResNet
             is the fastest choice on a CPU, where MobileNet's depthwise layers wait for memory.
+        attention: `se`, `cbam` or `ca` on these maps, see `nets.backbones.attention`.
         pretrained: start from torchvision's ImageNet weights.
 
     Source: He et al., CVPR 2016, table 1; blocks and weights are torchvision's.
@@ -28,7 +30,14 @@ class ResNet(Backbone):
 
     grids: tuple[int, ...] = (38, 19, 10)
 
-    def __init__(self, *, depth: int, width: float = 1.0, pretrained: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        depth: int,
+        width: float = 1.0,
+        attention: str | None = None,
+        pretrained: bool = False,
+    ) -> None:
         super().__init__()
         check_width(f"resnet{depth}", width, pretrained)
         block, blocks, weights = VARIANTS[depth]
@@ -54,13 +63,14 @@ class ResNet(Backbone):
         if pretrained:
             state = imagenet_state(weights)
             self.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+        self.attentions = attentions(attention, self.channels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """See `Backbone.forward`."""
         x = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
         stage2: Tensor = self.layer2(x)
         stage3: Tensor = self.layer3(stage2)
-        return stage2, stage3, self.layer4(stage3)
+        return self.attended(stage2, stage3, self.layer4(stage3))
 
 
 def stage(

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
+from nets.backbones.attention import attentions
 from nets.backbones.base import Backbone, imagenet_state
 
 
@@ -30,12 +31,19 @@ class VGG16(Backbone):
 
     Source: Liu et al., ECCV 2016, sec. 3 "Base network": fc6 and fc7 become convolutions with
     subsampled parameters, pool5 becomes 3 x 3 with stride 1, fc6 takes holes (dilation 6).
+
+    Args:
+        batch_norm: the variant with batch norm.
+        attention: `se`, `cbam` or `ca` on these maps, see `nets.backbones.attention`.
+        pretrained: start from torchvision's ImageNet weights.
     """
 
     channels = (512, 1024)
     grids = (38, 19)
 
-    def __init__(self, *, batch_norm: bool = False, pretrained: bool = False) -> None:
+    def __init__(
+        self, *, batch_norm: bool = False, attention: str | None = None, pretrained: bool = False
+    ) -> None:
         super().__init__()
         self.batch_norm = batch_norm
         layers = list(make_layers(cfgs["D"], batch_norm=batch_norm))[:-1]  # up to conv5_3
@@ -55,6 +63,7 @@ class VGG16(Backbone):
         if pretrained:
             weights = VGG16_BN_Weights if batch_norm else VGG16_Weights
             self._load(imagenet_state(weights.IMAGENET1K_V1))
+        self.attentions = attentions(attention, self.channels)
 
     def _load(self, state: dict[str, Tensor]) -> None:
         convolutions = {k: v for k, v in state.items() if k.startswith("features.")}
@@ -81,4 +90,4 @@ class VGG16(Backbone):
         for layer in self.features[self.conv4_end :]:
             x = layer(x)
         fc6 = F.relu(self.fc6(self.pool5(x)), inplace=True)
-        return conv4_3, F.relu(self.fc7(fc6), inplace=True)
+        return self.attended(conv4_3, F.relu(self.fc7(fc6), inplace=True))

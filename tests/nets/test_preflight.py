@@ -86,6 +86,17 @@ def test_the_look_changes_nothing(
         assert torch.equal(value, two["model"][name]), name
 
 
+def test_a_teacher_that_speaks_later_is_looked_at_when_it_does(
+    words: list[object], script: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    late = ["--distill", "hint", "--epochs", 2, "--kd-epochs", -1]
+    assert script("train_kd", *words, *late) == 0
+    (look,) = [x for x in capsys.readouterr().out.splitlines() if "gradient shares" in x][:1]
+    assert look.startswith("preflight: at the start, gradient shares")
+    assert " hint 0 %" not in look
+
+
 def test_without_validation_images_the_teacher_sees_those_of_training(
     words: list[object], script: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -247,7 +247,7 @@ class TestDistillers:
         ("specs", "message"),
         [
             (["hint", "hint(weight=2)"], "--distill names 'hint' twice"),
-            (["dream"], "unknown distiller 'dream'; choose one of attention, cwd, hint"),
+            (["dream"], "unknown distiller 'dream'; choose one of attention, crosskd, cwd, dkd, "),
             (["hint(tau=1)"], "distiller 'hint' has no option 'tau'; it has weight"),
             (["cwd(student_channels=(1,))"], "has no option 'student_channels'"),
             (["hint("], r"cannot read spec 'hint\('"),

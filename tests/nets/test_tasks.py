@@ -7,9 +7,11 @@ from nets.distillers import DISTILLERS
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Targets
+from nets.schedule import Schedule
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask, check_compatible
 from utils.config import TrainConfig
+from utils.engine.ledger import weighted
 from utils.engine.optim import make_optimizer
 
 TINY, OTHER = "resnet18(width=0.125)", "mobilenetv2(width=0.1)"
@@ -103,6 +105,72 @@ class TestLedger:
         task = distill_task()
         task.weights["soft"] = 0.0
         assert task(*batch(), ledger=True)["ledger/share/soft"] == 0
+
+
+class TestSchedule:
+    def scheduled(self, *arguments, **distillers: float) -> DistillTask:
+        task = distill_task(**distillers)
+        task.schedule = Schedule(*arguments)
+        return task
+
+    def test_teacher_terms_alone_are_scaled(self):
+        task, plain = self.scheduled("linear", 0.2, hint=0.5), distill_task(hint=0.5)
+        task.progress.fill_(0.5)  # 1 - 0.8 / 2 = 0.6
+        terms, expected = task(*batch()), plain(*batch())
+        assert terms["kd_factor"].item() == pytest.approx(0.6)
+        for name in ("soft", "conf", "l2", "loc", "hint"):
+            assert torch.equal(terms[name], expected[name])
+        factors = {"soft": 0.18, "conf": 0.7, "l2": 0.3, "loc": 1.0, "hint": 0.3}
+        total = sum(factor * expected[name] for name, factor in factors.items())
+        torch.testing.assert_close(terms["loss"], total)
+        found = {name: float(factor) for name, factor in task.factors(terms).items()}
+        assert found == pytest.approx(factors)
+
+    def test_without_a_schedule_nothing_is_said_of_it(self):
+        assert "kd_factor" not in distill_task()(*batch())
+        assert distill_task().factors({}) == KD_WEIGHTS
+
+    def test_means_of_an_epoch_show_it_in_the_ledger(self):
+        task = self.scheduled("linear", 0.2)
+        means = {"soft": 2.0, "conf": 3.0, "l2": 4.0, "loc": 5.0, "kd_factor": 0.5}
+        assert weighted(means, task.factors(means)) == {
+            "ledger/weighted/soft": 0.3 * 0.5 * 2,
+            "ledger/weighted/conf": 0.7 * 3,
+            "ledger/weighted/l2": 0.5 * 0.5 * 4,
+            "ledger/weighted/loc": 5,
+        }
+
+    def test_a_silent_teacher_has_no_share_and_no_gradient(self):
+        task, alone = self.scheduled("constant", 1, -1, 2, hint=0.5), distill_task(hint=0.5)
+        shares = task(*batch(), ledger=True)
+        assert shares["ledger/share/soft"] == shares["ledger/share/hint"] == 0
+        alone.weights |= {"soft": 0.0, "l2": 0.0, "hint": 0.0}
+        for each in (task, alone):
+            each(*batch())["loss"].backward()
+        for a, b in zip(task.model.parameters(), alone.model.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad)
+
+    def test_it_is_one_graph_for_the_whole_run(self):
+        torch._dynamo.reset()
+        task = self.scheduled("cosine", 0.1, mgd=1.0)
+        compiled = torch.compile(task, fullgraph=True, backend="eager")
+        images, targets = batch()
+        compiled(images, targets, torch.tensor([1, 2]))
+        with torch.compiler.set_stance("fail_on_recompile"):
+            for step in (1, 2):
+                task.progress.fill_(step / 3)
+                rows = torch.tensor([step, 7])
+                terms = compiled(images, targets, rows)
+                torch.testing.assert_close(terms["loss"], task(images, targets, rows)["loss"])
+        torch._dynamo.reset()
+
+
+class TestRows:
+    def test_they_reach_the_distillers(self):
+        task = distill_task(mgd=1.0).eval()
+        one, other = (task(*batch(), torch.tensor(rows))["mgd"] for rows in ([5, 6], [5, 7]))
+        assert not torch.equal(one, other)
+        assert torch.equal(task(*batch(), torch.tensor([0, 1]))["mgd"], task(*batch())["mgd"])
 
 
 class TestTeacher:

@@ -40,6 +40,17 @@ def uniforms(images: int, seed: int, epoch: int) -> Tensor:
     return torch.rand(images, COLUMNS, generator=generator)
 
 
+def numbers(rows: Tensor) -> Tensor:
+    """A number for each row of `uniforms`, `[B, COLUMNS]` -> `[B]` int64, of 48 bits.
+
+    It is another one in every epoch and for every seed, so that further randomness can follow from
+    it. Two of a million images have the same one with a probability of 0.002.
+    """
+    # Uniform numbers of float32 are multiples of 2^-24.
+    high, low = (rows[:, :2] * 2**24).long().unbind(1)
+    return (high << 24) | low
+
+
 def augment(
     images: Tensor, sizes: Tensor, targets: Targets, rows: Tensor, expansion: float = EXPANSION
 ) -> tuple[Tensor, Targets]:

@@ -21,7 +21,10 @@ CAMERA = "camera"
 # OpenCV and its FFmpeg write what they think of a file to standard error, a dozen lines of it and
 # none of them with a name; we say what matters.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+if hasattr(cv2, "setLogLevel"):  # OpenCV 4; 0 is silent
+    cv2.setLogLevel(0)
+else:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 class Frame(NamedTuple):

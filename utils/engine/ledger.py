@@ -20,7 +20,7 @@ SCALE = 1024.0
 
 
 def gradient_shares(
-    terms: Mapping[str, Tensor], weights: Mapping[str, float], features: Sequence[Tensor]
+    terms: Mapping[str, Tensor], weights: Mapping[str, float | Tensor], features: Sequence[Tensor]
 ) -> dict[str, Tensor]:
     """Each weighted term's part of the sum of all terms' gradient norms at the source maps.
 

@@ -28,9 +28,11 @@ WARM_UP, MEASURED = 2, 3  # rounds, of a pass in either arithmetic
 SECONDS = 5.0  # after which no further round begins
 WORTH_IT = 1.1  # gain from which bf16 is chosen; below it measurements decide by chance
 
+Shown = tuple[Tensor, Targets, Tensor]  # what `Trainer.shown` returns
+
 
 @contextmanager
-def rehearsal(trainer: Trainer, most: float = math.inf) -> Iterator[tuple[Tensor, Targets]]:
+def rehearsal(trainer: Trainer, most: float = math.inf) -> Iterator[Shown]:
     """The first batch as training will see it, with the task in training mode and not compiled.
 
     At the end there is no gradient, and buffers (the running statistics of norms) and random state
@@ -50,8 +52,8 @@ def rehearsal(trainer: Trainer, most: float = math.inf) -> Iterator[tuple[Tensor
         torch.random.fork_rng(devices=[]),
         eagerly() if trainer.config.compile else nullcontext(),
     ):
-        images, targets = trainer.shown(batch, table)
-        yield channels_last(images), targets
+        images, targets, rows = trainer.shown(batch, table)
+        yield channels_last(images), targets, rows
     task.zero_grad(set_to_none=True)
 
 
@@ -110,7 +112,7 @@ def bf16_gain(trainer: Trainer) -> float:
     return most_of_processes(round(1000 * plain / short) if is_main() else 0) / 1000
 
 
-def pass_seconds(task: Task, batch: tuple[Tensor, Targets], dtype: torch.dtype | None) -> float:
+def pass_seconds(task: Task, batch: Shown, dtype: torch.dtype | None) -> float:
     """How long a batch takes through the task and back."""
     started = time.perf_counter()
     with Precision(batch[0].device, dtype).autocast():

@@ -1,5 +1,9 @@
 """What the engine trains, as far as it needs to know."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from utils.boxes import Detections, Targets
@@ -8,17 +12,30 @@ from utils.boxes import Detections, Targets
 class Task(nn.Module):
     """A network with its objective.
 
-    `task(images, targets)` returns `{"loss": total, "positives": count, **unweighted terms}`; with
-    `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.engine.ledger`. Given
-    a `divisor`, it divides by that what it would divide by a count of these targets.
+    `task(images, targets, rows)` returns `{"loss": total, "positives": count, **unweighted terms}`;
+    with `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.engine.ledger`.
+    `rows`, `[B]` int64, has a number for each image, another one in every epoch and for every seed:
+    what is random in a task follows from it. Given a `divisor`, it divides by that what it would
+    divide by a count of these targets.
 
     Attributes:
         model: the network that is validated and saved; a task may hold more that trains.
-        weights: the factor of each term in the total.
+        weights: the factor of each term in the total, before any schedule.
+        progress: a scalar in 0..1, how much of the run is done; the trainer writes it.
     """
 
     model: nn.Module
     weights: dict[str, float]
+    progress: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("progress", torch.zeros(()), persistent=False)
+
+    def factors(self, terms: Mapping[str, Any]) -> dict[str, Any]:
+        """The factor of each term in the total of a call that returned `terms`, or their means."""
+        del terms
+        return self.weights
 
     def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
         """The terms of a call, and what `model` detects."""

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from utils.boxes import Targets
 from utils.config import TrainConfig
-from utils.data.augment import augment, uniforms
+from utils.data.augment import augment, numbers, uniforms
 from utils.data.store import Batch, Store
 from utils.engine.evaluation import evaluate
 from utils.engine.ledger import split, weighted
@@ -127,7 +127,8 @@ class Trainer(Updates):
 
     def watched(self) -> dict[str, float]:
         """The ledger of the epoch so far: each term's weighted mean, and what `Task` watches."""
-        return {**weighted(self.readings.means(), self.task.weights), **self.ledger.means()}
+        means = self.readings.means()
+        return {**weighted(means, self.task.factors(means)), **self.ledger.means()}
 
     def next_epoch(self) -> None:
         """Closes an epoch whose steps are done."""
@@ -136,11 +137,16 @@ class Trainer(Updates):
         self.readings = Readings(self.store.samples, self.task.weights)
         self.ledger = Readings(self.store.samples, {})
 
-    def shown(self, batch: Batch, table: Tensor) -> tuple[Tensor, Targets]:
-        """A batch as the network sees it; its rows of `table` decide how."""
+    def shown(self, batch: Batch, table: Tensor) -> tuple[Tensor, Targets, Tensor]:
+        """A batch as the network sees it; its rows of `table` decide how.
+
+        Returns:
+            Images, targets, and the `numbers` of these rows.
+        """
         with record_function("augment"):
             rows = table[batch.indices].to(self.precision.device, non_blocking=True)
-            return self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
+            shown = self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
+            return *shown, numbers(rows)
 
     def epoch_order(self) -> list[Tensor]:
         """The batches of this epoch as positions; the incomplete last one is left out."""
@@ -160,6 +166,7 @@ class Trainer(Updates):
         spread_buffers(self.model)
         trained, self.task.model = self.task.model, self.model
         self.task.eval()
+        self.task.progress.fill_(self.progress)
         try:
             evaluator = Evaluator(class_names)
             terms = evaluate(self.task.evaluate, store, evaluator, self.precision, self.at_once)

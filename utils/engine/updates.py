@@ -46,7 +46,7 @@ class Updates:
         self.parallel: nn.Module = self.task  # the task, with gradients averaged over processes
         self.knows_graph = False  # whether it has seen a backward since it was made
         self.frozen: bool | None = None
-        self.config, self.precision = config, precision
+        self.config, self.precision, self.total = config, precision, steps
         self.optimizer = make_optimizer(task, config)
         self.schedule = make_schedule(self.optimizer, config, steps)
         self.scaler = torch.GradScaler(
@@ -59,6 +59,11 @@ class Updates:
         self.average = AveragedModel(task.model, config.ema) if config.ema else None
         if config.compile:
             task.compile()
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, 0..1."""
+        return min(1.0, self.schedule.last_epoch / self.total)
 
     @property
     def lr(self) -> float:
@@ -84,14 +89,17 @@ class Updates:
             self.frozen, self.parallel = frozen, average_gradients(self.task)
             self.knows_graph = False
 
-    def step(self, images: Tensor, targets: Targets, ledger: bool = False) -> dict[str, Tensor]:
+    def step(
+        self, images: Tensor, targets: Targets, rows: Tensor | None = None, ledger: bool = False
+    ) -> dict[str, Tensor]:
         """One update of the weights; the returned terms are on the device, nothing waits.
 
         Among them is what `measure_gradient` says of it. With `ledger` they come with the entries
         of `utils.engine.ledger`; the update is the same.
         """
+        self.task.progress.fill_(self.progress)
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self.gradients(images, targets, ledger)
+        terms = self.gradients(images, targets, rows, ledger)
         with record_function("optimiser"):
             self.scaler.unscale_(self.optimizer)
             clip, may_skip = self.config.clip_norm, self.scaler.is_enabled()
@@ -103,7 +111,9 @@ class Updates:
                 self.average.update()
         return {**terms, **gradient}
 
-    def gradients(self, images: Tensor, targets: Targets, ledger: bool) -> dict[str, Tensor]:
+    def gradients(
+        self, images: Tensor, targets: Targets, rows: Tensor | None, ledger: bool
+    ) -> dict[str, Tensor]:
         """Adds the gradient of a batch to the parameters, part by part; returns its terms.
 
         What is divided by a count is divided by that of the whole batch, so the parts' mean is the
@@ -112,15 +122,22 @@ class Updates:
         parts = self.config.accumulate
         divisor = self.task.divisor(targets, parts) if parts > 1 else None
         said: list[dict[str, Tensor]] = []
-        for own, *objects in zip(*(x.chunk(parts) for x in (images, *targets)), strict=True):
+        numbers = [None] * parts if rows is None else rows.chunk(parts)
+        chunks = (x.chunk(parts) for x in (images, *targets))
+        for own, boxes, labels, own_rows in zip(*chunks, numbers, strict=True):
             last = len(said) == parts - 1
             with nullcontext() if last or not self.knows_graph else kept_apart(self.parallel):
-                said.append(self.part(own, Targets(*objects), ledger, divisor))
+                said.append(self.part(own, Targets(boxes, labels), own_rows, ledger, divisor))
         self.knows_graph = True
         return terms_of_batch(said)
 
     def part(
-        self, images: Tensor, targets: Targets, ledger: bool, divisor: Tensor | None
+        self,
+        images: Tensor,
+        targets: Targets,
+        rows: Tensor | None,
+        ledger: bool,
+        divisor: Tensor | None,
     ) -> dict[str, Tensor]:
         """Adds the gradient of one of a batch's parts to the parameters; returns its terms."""
         with (
@@ -129,7 +146,7 @@ class Updates:
             eagerly() if ledger and self.config.compile else nullcontext(),
         ):
             terms: dict[str, Tensor] = self.parallel(
-                channels_last(images), targets, ledger, divisor
+                channels_last(images), targets, rows, ledger, divisor
             )
         with record_function("backward"):
             self.scaler.scale(terms["loss"] / self.config.accumulate).backward()

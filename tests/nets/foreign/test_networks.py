@@ -12,10 +12,11 @@ from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.detection.image_list import ImageList
 
 from nets import stages
+from nets.distillers import DISTILLERS
 from nets.foreign.class_names import VOC
 from nets.foreign.convert import convert
 from nets.foreign.networks import foreign_network
-from nets.outputs import Outputs
+from nets.outputs import Outputs, Targets
 from nets.saved import describe_network, load_network
 from nets.ssd import SSD300
 from tests.foreign import filled, listing, picture
@@ -346,6 +347,12 @@ class TestTeacher:
         stages.train_student(
             DistillConfig(**options, match_priors=True, preset="paper", distill=())
         )
+        outputs = tuple(name for name, kind in DISTILLERS.items() if not kind.compares_maps)
+        stages.train_student(DistillConfig(**options, match_priors=True, distill=outputs))
+        objects = Targets(torch.tensor([[[0.1, 0.2, 0.6, 0.7]]] * 2), torch.tensor([[1]] * 2))
+        terms = captured[-1](255 * torch.rand(2, 3, 300, 300), objects)
+        assert outputs
+        assert all(terms[name] > 0 for name in outputs)
 
     def test_a_wrong_student_shows_before_a_teacher_is_trained(self, captured, settings):
         with pytest.raises(ValueError, match="unknown backbone 'alexnet'"):

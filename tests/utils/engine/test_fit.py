@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from utils.boxes import Detections, Targets
 from utils.config import TrainConfig
+from utils.data.augment import augment
 from utils.data.store import Store
 from utils.data.voc import read_classes, read_split
 from utils.engine.checkpoint import save_checkpoint
@@ -39,16 +40,21 @@ class Brightness(Task):
         self.scale = scale
         self.frozen: list[bool] = []
         self.seen: list[Tensor] = []
+        self.rows: list[Tensor | None] = []
+        self.progressed: list[float] = []
 
     def forward(
         self,
         images: Tensor,
         targets: Targets,
+        rows: Tensor | None = None,
         ledger: bool = False,
         divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         assert divisor is None
         self.seen.append(images)
+        self.rows.append(rows)
+        self.progressed.append(self.progress.item())
         maps = self.model(images)
         error = (maps.mean() - images.mean() / 255).square() * self.scale
         terms = {"loss": 2.0 * error, "error": error, "positives": (targets.labels > 0).sum()}
@@ -76,6 +82,11 @@ def store(drawn: Path, names: tuple[str, ...]) -> Store:
 def trainer(store: Store, config: TrainConfig = CONFIG, scale: float = 1.0) -> Trainer:
     torch.manual_seed(0)
     return Trainer(Brightness(scale), store, config, Precision(CPU))
+
+
+def test_a_compiled_run_augments_on_a_cpu_as_every_run_does(store: Store) -> None:
+    compiled = trainer(store, replace(CONFIG, compile=True))
+    assert compiled.augment is augment  # OpenCV has nothing to compile
 
 
 def test_a_perfect_detector_has_map_1(store: Store, names: tuple[str, ...]) -> None:
@@ -186,6 +197,30 @@ def test_the_order_and_the_augmentation_depend_on_seed_and_epoch_alone(store: St
     other = trainer(store, replace(CONFIG, seed=1))
     other.train_one_epoch()
     assert not torch.equal(first.task.seen[0], other.task.seen[0])
+
+
+def test_a_task_is_told_each_images_number_and_the_progress(store: Store) -> None:
+    runs = [trainer(store, replace(CONFIG, batch_size=size)) for size in (3, 2)]
+    found = []
+    for run in runs:
+        order = torch.cat(run.epoch_order())
+        run.train_one_epoch()
+        found.append(dict(zip(order.tolist(), torch.cat(run.task.rows).tolist(), strict=True)))
+    together = found[0].keys() & found[1].keys()
+    assert len(together) >= 5
+    # In whichever batch an image is, its number is the same; all are different.
+    assert all(found[0][i] == found[1][i] for i in together)
+    assert len(set(found[1].values())) == len(found[1])
+    first = runs[0]
+    first.train_one_epoch()
+    other = trainer(store, replace(CONFIG, seed=1))
+    other.train_one_epoch()
+    sets = [set(torch.cat(rows).tolist()) for rows in (first.task.rows[2:], other.task.rows)]
+    assert not sets[0] & sets[1]
+    assert not set(found[0].values()) & (sets[0] | sets[1])
+    assert first.task.progressed == [0, 0.25, 0.5, 0.75]  # 2 epochs of 2 steps
+    first.validate(store, [str(i) for i in range(10)])
+    assert first.task.progressed[-1] == 1
 
 
 def test_the_backbone_is_frozen_for_as_long_as_asked(store: Store) -> None:
