@@ -84,8 +84,15 @@ def environments(jobs: int) -> list[dict[str, str]]:
         return [{"CUDA_VISIBLE_DEVICES": names[(first + i) % len(names)]} for i in range(jobs)]
     if "OMP_NUM_THREADS" in os.environ or jobs == 1:
         return [{}] * jobs
-    # More threads than cores make all of them crawl.
-    return [{"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}] * jobs
+    # More threads than cores make all of them crawl; OpenCV's work has one thread anyway.
+    return [{"OMP_NUM_THREADS": str(max(1, cores() // jobs))}] * jobs
+
+
+def cores() -> int:
+    """How many cores this process may use; a batch system often grants a part of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def finish(
