@@ -18,9 +18,11 @@ from nets.tasks import DetectionTask, DistillTask
 from tests.soak.launcher import Launcher, Plain
 from tests.soak.test_soak import outcome
 from tests.test_distributed import errors, largest_difference, request
-from utils.engine.trainer import terms_of_batch
+from utils.engine.updates import terms_of_batch
 
 KD_WEIGHTS = {"soft": 0.3, "conf": 0.7, "l2": 0.5, "loc": 1.0}
+# What these compare is scaled or counted over a batch, not image by image.
+OF_A_BATCH = {"hint", "imitation", "pkd"}
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +40,8 @@ def distillation() -> DetectionTask:
     torch.manual_seed(0)
     student, teacher = SSD300("plain", 2), SSD300("plain", 2)
     channels = {"student_channels": student.channels, "teacher_channels": teacher.channels}
-    # These are means over images; hint divides by what is common to a batch, as batch norm does.
-    distillers = {name: DISTILLERS[name](**channels) for name in ("attention", "cwd")}
+    names = [name for name in DISTILLERS if name not in OF_A_BATCH]
+    distillers = {name: DISTILLERS[name](**channels) for name in names}
     weights = KD_WEIGHTS | dict.fromkeys(distillers, 1.0)
     criterion = MultiBoxLoss_KD(temperature=2.0)
     return DistillTask(student, teacher, criterion, weights, distillers).double()
@@ -76,13 +78,16 @@ def test_the_mean_of_the_parts_is_the_batch(
     make: Callable[[], DetectionTask], objects: tuple[int, ...], parts: int
 ) -> None:
     task, (images, targets) = make().train(), scene(*objects)
-    whole = task(images, targets)
+    rows = torch.arange(len(images))
+    whole = task(images, targets, rows)
     whole["loss"].backward()
     expected = gradients(task)
+    chunks = zip(*(x.chunk(parts) for x in (images, *targets, rows)), strict=True)
+    shares = [(own, Targets(boxes, labels), numbers) for own, boxes, labels, numbers in chunks]
     divisor = task.divisor(targets, parts)
     said = []
-    for own, *labelled in zip(*(x.chunk(parts) for x in (images, *targets)), strict=True):
-        said.append(task(own, Targets(*labelled), divisor=divisor))
+    for share in shares:
+        said.append(task(*share, divisor=divisor))
         (said[-1]["loss"] / parts).backward()
     for name, value in terms_of_batch(said).items():
         torch.testing.assert_close(value, whole[name], rtol=1e-5, atol=1e-8, msg=name)
@@ -91,11 +96,8 @@ def test_the_mean_of_the_parts_is_the_batch(
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
     if 0 < objects.count(0) < 4:  # by its own count each part would weigh as much as the other
-        alone = [
-            task(x, Targets(b, y))
-            for x, b, y in zip(*(x.chunk(parts) for x in (images, *targets)), strict=True)
-        ]
-        assert not torch.isclose(terms_of_batch(alone)["conf"], whole["conf"], rtol=0.01)
+        alone = terms_of_batch([task(*share) for share in shares])
+        assert not torch.isclose(alone["conf"], whole["conf"], rtol=0.01)
 
 
 def test_the_divisor_by_hand() -> None:

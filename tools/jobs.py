@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[1]
 # What torchrun tells a process about itself; a job of that process is none of torchrun's.
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
@@ -52,6 +54,14 @@ def command(name: str, *arguments: object) -> list[str]:
 def typed(name: str, *arguments: object) -> str:
     """The same as a user would type it; `-m` and a module may take the place of a name."""
     return f"python {shlex.join([name, *map(str, arguments)])}"
+
+
+def one_arithmetic() -> list[str]:
+    """Flags by which runs that are compared compute alike.
+
+    On a CPU `--amp auto` measures, so two of them might come to different arithmetics.
+    """
+    return [] if torch.cuda.is_available() else ["--amp", "off"]
 
 
 def own_environment() -> dict[str, str]:

@@ -22,8 +22,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 
-import torch
-
 from nets.inputs import check_checkpoint, check_inputs
 from tools.compare.comparison import compare, headline
 from tools.compare.jobs import Job, check_same, environments, finish
@@ -31,7 +29,7 @@ from tools.compare.picture import draw
 from tools.compare.text import markdown
 from tools.compare.variants import Variant, make_variants, settings, teacher_job
 from tools.extras import require
-from tools.jobs import Running, split_passed
+from tools.jobs import Running, one_arithmetic, split_passed
 from utils.cli import parse_arguments, run
 from utils.config import at_least, option
 from utils.data.voc import check_splits
@@ -102,8 +100,7 @@ def main(arguments: Sequence[str] | None) -> None:
 
 def common_ground(config: CompareConfig) -> list[str]:
     """Flags that make runs comparable which would each decide by themselves."""
-    # On a CPU `--amp auto` measures, so two runs of a pair might come to different arithmetics.
-    flags = [] if torch.cuda.is_available() else ["--amp", "off"]
+    flags = one_arithmetic()
     if config.teacher:  # the student alone has its classes, too
         flags += ["--classes", config.teacher]
     return flags

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tools.jobs import typed
+from tools.jobs import one_arithmetic, typed
 from utils.cli import parse_arguments
 from utils.config import DistillConfig, flag
 from utils.engine.runs import FREE, plain
@@ -107,11 +107,12 @@ def check_training(words: Sequence[str], ranges: Mapping[str, Range]) -> Distill
 
 
 def trial_words(words: Sequence[str], epochs: int) -> list[str]:
-    """The flags of train_kd.py for a trial: as given, with validations to judge it by on its way.
+    """The flags of train_kd.py for a trial: as given, with validations to judge it by on its way,
+    and all trials in one arithmetic.
 
-    A `--val-every` among `words` comes later and therefore counts.
+    A `--val-every` or `--amp` among `words` comes later and therefore counts.
     """
-    return ["--val-every", str(max(1, epochs // 10)), *words]
+    return ["--val-every", str(max(1, epochs // 10)), *one_arithmetic(), *words]
 
 
 def settings_flags(settings: Mapping[str, float]) -> list[str]:

@@ -47,24 +47,7 @@ def fit(
     check_processes(config, task)
     if config.sync_bn:
         task.model = distributed.synchronise_norms(task.model, device)
-    train_store = open_store(
-        config,
-        config.train,
-        class_names,
-        device,
-        difficult=config.difficult,
-        fixed_objects=config.compile,
-    )
-    if config.batch_size > len(train_store):
-        raise ValueError(
-            f"--batch-size {config.batch_size} is larger than the training set "
-            f"({len(train_store)} images)"
-        )
-    validation = (
-        open_store(config, config.val, class_names, device, difficult=config.difficult)
-        if config.val
-        else None
-    )
+    train_store, validation = open_stores(config, class_names, device)
     precision = choose_precision(device, config.amp)
     let_cudnn_try(device)
     origin = provenance(device, {"teacher": teacher, "weights": config.weights})
@@ -83,6 +66,29 @@ def fit(
                 look(trainer, validation)
         train_epochs(trainer, validation, class_names, description, folder)
     return folder / "best.pth"
+
+
+def open_stores(
+    config: TrainConfig, class_names: Sequence[str], device: torch.device
+) -> tuple[Store, Store | None]:
+    """The images to train on, at least one batch, and those to validate on, where there are any."""
+    difficult = config.difficult
+    train = open_store(
+        config,
+        config.train,
+        class_names,
+        device,
+        difficult=difficult,
+        fixed_objects=config.compile,
+    )
+    if config.batch_size > len(train):
+        raise ValueError(
+            f"--batch-size {config.batch_size} is larger than the training set "
+            f"({len(train)} images)"
+        )
+    if not config.val:
+        return train, None
+    return train, open_store(config, config.val, class_names, device, difficult=difficult)
 
 
 def check_processes(config: TrainConfig, task: Task) -> None:
@@ -150,21 +156,14 @@ def train_epochs(
 
     with signals:
         while trainer.epoch < config.epochs:
-            started, steps = time.perf_counter(), trainer.steps_per_epoch - trainer.position
-            metrics = {f"train/{k}": v for k, v in trainer.train_steps(after_step).items()}
-            metrics |= trainer.watched()
-            seconds = time.perf_counter() - started
-            metrics["images_per_second"] = steps * config.batch_size / seconds
-            metrics["lr"] = trainer.last_lr
+            metrics = train_epoch(trainer, after_step)
             done = trainer.epoch + 1
             validated = done == config.epochs or (config.val_every and done % config.val_every == 0)
             if validated:
                 if validation:
                     files.save()
                     with signals.at_once():
-                        scores = trainer.validate(validation, class_names)
-                    refuse_bad_losses(scores, done)
-                    metrics |= {k if k == "mAP" else f"val/{k}": v for k, v in scores.items()}
+                        metrics |= validate(trainer, validation, class_names)
                 files.keep_if_best(metrics)
             trainer.next_epoch()
             files.write_epoch(metrics)
@@ -175,12 +174,31 @@ def train_epochs(
     print(kept(folder, config))
 
 
-def refuse_bad_losses(scores: dict[str, float], epoch: int) -> None:
-    """Raises FloatingPointError where a validation loss is infinite or NaN; an mAP may be NaN."""
+def train_epoch(trainer: Trainer, after_step: Callable[[], None]) -> dict[str, float]:
+    """Trains what is left of an epoch's steps; returns what its row of metrics says of them."""
+    started, before = time.perf_counter(), trainer.steps
+    means = trainer.train_steps(after_step)
+    images = (trainer.steps - before) * trainer.config.batch_size
+    return {
+        **{f"train/{name}": value for name, value in means.items()},
+        **trainer.watched(),
+        "images_per_second": images / (time.perf_counter() - started),
+        "lr": trainer.last_lr,
+    }
+
+
+def validate(trainer: Trainer, store: Store, class_names: Sequence[str]) -> dict[str, float]:
+    """What the row of metrics says of a validation.
+
+    Raises:
+        FloatingPointError: a loss is infinite or NaN; an mAP may be NaN.
+    """
+    scores = trainer.validate(store, class_names)
     losses = {name: value for name, value in scores.items() if name != "mAP"}
     if not all(map(math.isfinite, losses.values())):
         terms = ", ".join(f"{name} {value:g}" for name, value in losses.items())
         raise FloatingPointError(
-            f"the validation loss after epoch {epoch} is not finite: {terms}; lower --lr; best.pth "
-            "is of an earlier epoch"
+            f"the validation loss after epoch {trainer.epoch + 1} is not finite: {terms}; lower "
+            "--lr; best.pth is of an earlier epoch"
         )
+    return {name if name == "mAP" else f"val/{name}": value for name, value in scores.items()}

@@ -17,7 +17,8 @@ from utils.boxes import Targets
 from utils.data.augment import uniforms
 from utils.engine.evaluation import channels_last
 from utils.engine.task import Task
-from utils.engine.trainer import Trainer, eagerly
+from utils.engine.trainer import Trainer
+from utils.engine.updates import eagerly
 from utils.runtime import device as devices
 from utils.runtime.device import Precision, recorded_precision
 from utils.runtime.distributed import is_main, most_of_processes, own_part

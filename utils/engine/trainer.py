@@ -1,13 +1,12 @@
-"""What changes from step to step of a training run. Which network it is, is not known here."""
+"""The steps of a training run in their order. Which network it is, is not known here."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.profiler import record_function
 from tqdm import tqdm
 
@@ -15,42 +14,22 @@ from utils.boxes import Targets
 from utils.config import TrainConfig
 from utils.data.augment import augment, numbers, uniforms
 from utils.data.store import Batch, Store
-from utils.engine.evaluation import channels_last, evaluate
+from utils.engine.evaluation import evaluate
 from utils.engine.ledger import split, weighted
-from utils.engine.optim import AveragedModel, make_optimizer, make_schedule, measure_gradient
 from utils.engine.readings import Readings
 from utils.engine.task import Task
+from utils.engine.updates import Updates
 from utils.metrics.evaluator import Evaluator
 from utils.runtime.device import Precision
-from utils.runtime.distributed import (
-    average_gradients,
-    is_main,
-    kept_apart,
-    own_part,
-    spread_buffers,
-)
-
-
-def eagerly() -> AbstractContextManager[None]:
-    """Suspends torch.compile: the inside of a compiled graph cannot be asked for its gradients."""
-    context: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return context
+from utils.runtime.distributed import is_main, own_part, spread_buffers
 
 
 def nothing() -> None:
     """Does nothing."""
 
 
-def terms_of_batch(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The terms of a batch from those of its equal parts: means, but `positives` is a count."""
-    if len(parts) == 1:
-        return parts[0]
-    columns = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
-    return {n: x.sum() if n == "positives" else x.mean() for n, x in columns.items()}
-
-
-class Trainer:
-    """A task in training: everything that changes from step to step, and nothing else.
+class Trainer(Updates):
+    """A task in training: its updates, one batch of a store after the other, epoch by epoch.
 
     Of several processes each has a trainer; they stay equal except for the statistics of norms,
     of which the main process's count.
@@ -63,23 +42,10 @@ class Trainer:
     """
 
     def __init__(self, task: Task, store: Store, config: TrainConfig, precision: Precision) -> None:
-        self.task = task.to(memory_format=torch.channels_last)
-        self.parallel: nn.Module = self.task  # the task, with gradients averaged over processes
-        self.knows_graph = False  # whether it has seen a backward since it was made
-        self.frozen: bool | None = None
-        self.store, self.config, self.precision = store, config, precision
         self.steps_per_epoch = len(store) // config.batch_size
         assert self.steps_per_epoch > 0
-        self.optimizer = make_optimizer(task, config)
-        self.schedule = make_schedule(self.optimizer, config, config.epochs * self.steps_per_epoch)
-        self.scaler = torch.GradScaler(
-            precision.device.type, enabled=precision.dtype is torch.float16
-        )
-        if self.scaler.is_enabled():
-            # Without gradients it does nothing, but it counts: a schedule that goes on before any
-            # step of its optimiser warns, and the scaler may skip the first.
-            self.optimizer.step()
-        self.average = AveragedModel(task.model, config.ema) if config.ema else None
+        super().__init__(task, config, precision, config.epochs * self.steps_per_epoch)
+        self.store = store
         self.epoch = 0  # epochs done
         self.position = 0  # steps done of the one after them
         self.readings = Readings(store.samples, task.weights)  # of those steps
@@ -87,10 +53,8 @@ class Trainer:
         self.best = -math.inf
         self.timed = 0, 0.0  # after how many steps a clock was last looked at, and what it said
         self.augment = augment
-        if config.compile:
-            task.compile()
-            if precision.device.type != "cpu":  # where OpenCV augments
-                self.augment = torch.compile(augment)
+        if config.compile and precision.device.type != "cpu":  # where OpenCV augments
+            self.augment = torch.compile(augment)
 
     @property
     def steps(self) -> int:
@@ -101,27 +65,6 @@ class Trainer:
     def at_once(self) -> int:
         """How many images go through the network of this process at a time."""
         return len(own_part(torch.empty(self.config.batch_size))) // self.config.accumulate
-
-    @property
-    def progress(self) -> float:
-        """How much of the run is done, 0..1."""
-        return self.steps / (self.config.epochs * self.steps_per_epoch)
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next step."""
-        return float(self.schedule.get_last_lr()[0])
-
-    @property
-    def last_lr(self) -> float:
-        """The learning rate of the last step."""
-        step = max(0, self.schedule.last_epoch - 1)
-        return float(self.schedule.base_lrs[0] * self.schedule.lr_lambdas[0](step))
-
-    @property
-    def model(self) -> nn.Module:
-        """The network to validate and to keep: the averaged one where there is an average."""
-        return self.average.model if self.average else self.task.model
 
     def train_one_epoch(self) -> dict[str, float]:
         """One pass over the training images; returns the mean of every term.
@@ -166,12 +109,7 @@ class Trainer:
 
     def prepare(self) -> None:
         """Puts the task into the mode of the coming steps."""
-        self.task.train()
-        frozen = self.epoch < self.config.freeze_epochs
-        self.task.freeze_backbone(frozen)
-        if frozen != self.frozen:
-            self.frozen, self.parallel = frozen, average_gradients(self.task)
-            self.knows_graph = False
+        self.freeze(self.epoch < self.config.freeze_epochs)
         self.timed = self.steps, time.perf_counter()
 
     def read(self) -> dict[str, float]:
@@ -210,69 +148,6 @@ class Trainer:
             shown = self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
             return *shown, numbers(rows)
 
-    def step(
-        self, images: Tensor, targets: Targets, rows: Tensor | None = None, ledger: bool = False
-    ) -> dict[str, Tensor]:
-        """One update of the weights; the returned terms are on the device, nothing waits.
-
-        Among them is what `measure_gradient` says of it. With `ledger` they come with the entries
-        of `utils.engine.ledger`; the update is the same.
-        """
-        self.task.progress.fill_(self.progress)
-        self.optimizer.zero_grad(set_to_none=True)
-        terms = self.gradients(images, targets, rows, ledger)
-        with record_function("optimiser"):
-            self.scaler.unscale_(self.optimizer)
-            clip, may_skip = self.config.clip_norm, self.scaler.is_enabled()
-            gradient = measure_gradient(self.task.parameters(), clip, may_skip=may_skip)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.schedule.step()
-            if self.average:
-                self.average.update()
-        return {**terms, **gradient}
-
-    def gradients(
-        self, images: Tensor, targets: Targets, rows: Tensor | None, ledger: bool
-    ) -> dict[str, Tensor]:
-        """Adds the gradient of a batch to the parameters, part by part; returns its terms.
-
-        What is divided by a count is divided by that of the whole batch, so the parts' mean is the
-        batch's, but for the statistics of batch norms and for the ledger, which are of a part.
-        """
-        parts = self.config.accumulate
-        divisor = self.task.divisor(targets, parts) if parts > 1 else None
-        said: list[dict[str, Tensor]] = []
-        numbers_of = [None] * parts if rows is None else rows.chunk(parts)
-        chunks = (x.chunk(parts) for x in (images, *targets))
-        for own, boxes, labels, own_rows in zip(*chunks, numbers_of, strict=True):
-            last = len(said) == parts - 1
-            with nullcontext() if last or not self.knows_graph else kept_apart(self.parallel):
-                said.append(self.part(own, Targets(boxes, labels), own_rows, ledger, divisor))
-        self.knows_graph = True
-        return terms_of_batch(said)
-
-    def part(
-        self,
-        images: Tensor,
-        targets: Targets,
-        rows: Tensor | None,
-        ledger: bool,
-        divisor: Tensor | None,
-    ) -> dict[str, Tensor]:
-        """Adds the gradient of one of a batch's parts to the parameters; returns its terms."""
-        with (
-            record_function("network and loss"),
-            self.precision.autocast(),
-            eagerly() if ledger and self.config.compile else nullcontext(),
-        ):
-            terms: dict[str, Tensor] = self.parallel(
-                channels_last(images), targets, rows, ledger, divisor
-            )
-        with record_function("backward"):
-            self.scaler.scale(terms["loss"] / self.config.accumulate).backward()
-        return {name: term.detach() for name, term in terms.items()}
-
     def epoch_order(self) -> list[Tensor]:
         """The batches of this epoch as positions; the incomplete last one is left out."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.epoch)
@@ -305,11 +180,7 @@ class Trainer:
         Data order and augmentation follow from seed, epoch and image; nothing else is random.
         """
         return {
-            "task": self.task.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
+            **super().state_dict(),
             "epoch": self.epoch,
             "position": self.position,
             "order": self.order_facts(),
@@ -328,12 +199,7 @@ class Trainer:
             raise ValueError(
                 f"it stopped within an epoch with {state['order']}, these are {self.order_facts()}"
             )
-        self.task.load_state_dict(state["task"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.average and state["average"]:
-            self.average.load_state_dict(state["average"])
+        super().load_state_dict(state)
         self.epoch, self.position = state["epoch"], state["position"]
         self.readings.load_state_dict(state["readings"])
         self.ledger.load_state_dict(state["ledger"])

@@ -109,6 +109,14 @@ def test_trials_are_validated_on_their_way_unless_told_how():
     assert parse_arguments(DistillConfig, words).val_every == 3
 
 
+@pytest.mark.parametrize(("gpu", "amp"), [(True, "auto"), (False, "off")])
+def test_no_trial_chooses_its_arithmetic_by_itself(gpu, amp, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert parse_arguments(DistillConfig, ["--teacher", "t", *trial_words([], 1)]).amp == amp
+    words = trial_words(["--amp", "bf16"], 1)
+    assert parse_arguments(DistillConfig, ["--teacher", "t", *words]).amp == "bf16"
+
+
 def test_the_best_command_says_what_was_trained():
     words = ["--teacher", "my logs/best.pth", "--backbone", "resnet18(width=0.125)"]
     command = best_command(words, {"soft_weight": 0.812, "reg_m": 0.0})
