@@ -115,7 +115,9 @@ def test_pictures_and_their_boxes(chance: bool, device: torch.device) -> None:
 
 @pytest.mark.parametrize("name", scenes.TASKS)
 def test_objectives(name: str, device: torch.device) -> None:
-    task = scenes.TASKS[name]()
+    # In float64: batch norm over four numbers, as on the last map, makes of float32's rounding
+    # differences of some per cent in the gradients.
+    task = scenes.TASKS[name]().double()
     images, targets = resize(*scenes.pictures())
 
     def run(where: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -126,10 +128,9 @@ def test_objectives(name: str, device: torch.device) -> None:
         return {name: term.detach().cpu() for name, term in terms.items()}, gradients
 
     (here, ours), (there, theirs) = run(CPU), run(device)
-    # A network of float32 convolutions lies between; their sums are in another order.
     for term, value in here.items():
-        torch.testing.assert_close(there[term], value, rtol=1e-3, atol=1e-4, msg=term)
+        torch.testing.assert_close(there[term], value, rtol=1e-4, atol=1e-6, msg=term)
     assert ours.keys() == theirs.keys()
     for weight, gradient in ours.items():
         error = (theirs[weight] - gradient).norm() / gradient.norm().clamp(min=1e-4)
-        assert error < 0.02, weight
+        assert error < 1e-3, weight
