@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from xml.etree import ElementTree
 
 import torch
 from PIL import Image
@@ -75,6 +76,23 @@ def voc_size_images(folder: Path, images: int) -> list[Path]:
             paths[-1], quality=92
         )
     return paths
+
+
+def voc_size_devkit(folder: Path, images: int) -> None:
+    """A drawn devkit whose images have 500 x 375 pixels, as most of VOC's."""
+    for sample in drawn_samples(folder, images):
+        picture = Image.open(sample.image)
+        across, down = 500 / picture.width, 375 / picture.height
+        picture.resize((500, 375), Image.Resampling.BICUBIC).save(sample.image, quality=92)
+        path = sample.image.parents[1] / "Annotations" / f"{sample.image.stem}.xml"
+        tree = ElementTree.parse(path)
+        for tag, value in (("size/width", 500), ("size/height", 375)):
+            tree.find(tag).text = str(value)
+        for box in tree.iter("bndbox"):
+            for side in box:
+                scale, most = (across, 500) if side.tag.startswith("x") else (down, 375)
+                side.text = str(min(most, max(1, round(int(side.text) * scale))))
+        tree.write(path)
 
 
 def drawn_samples(folder: Path, images: int = 64) -> list[Sample]:

@@ -8,7 +8,7 @@ from benchmarks import scenes
 from benchmarks.served.client import THEN, Training, Worker, earlier_tree
 from benchmarks.timing import Row, medians
 
-STEPS, BATCH = 4, 8  # an epoch; of images with 240 to 400 pixels a side
+STEPS, BATCH = 4, 8  # an epoch; of VOC's images and number of classes
 NETWORKS = (
     ("resnet18", "resnet18(width=0.125)", "resnet18(width=0.25)"),
     ("mobilenetv2", "mobilenetv2(width=0.35)", "resnet18(width=0.25)"),
@@ -18,7 +18,7 @@ ROUNDS = 7
 
 def training(folder: Path, threads: int) -> Iterator[Row]:
     """Students alone and distilled; in the arithmetic that `--amp auto` chooses, and in float32."""
-    scenes.drawn_samples(folder, STEPS * BATCH)
+    scenes.voc_size_devkit(folder, STEPS * BATCH)
     then = earlier_tree(folder)
     if then is None:
         print(

@@ -13,6 +13,8 @@ from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from typing import Any
 
+VOC_CLASSES = 20
+
 
 def main() -> None:
     """Answers until its input ends."""
@@ -58,7 +60,7 @@ def training(
     )
     precision = module("utils.runtime.device", "utils.device").choose_precision(cpu, amp)
     store = module("utils.data.store", "utils.store").Store(samples, cpu, cache="ram")
-    task = objective(student, teacher, len(classes))
+    task = objective(student, teacher, VOC_CLASSES)
     trainer = module("utils.engine.trainer", "utils.trainer").Trainer(
         task, store, config, precision
     )

@@ -34,6 +34,22 @@ def test_norms_and_biases_do_not_decay() -> None:
     assert isinstance(make_optimizer(model, TrainConfig(optimizer="adamw")), AdamW)
 
 
+def test_adamw_goes_on_with_what_was_frozen() -> None:
+    model = small()
+    optimizer = make_optimizer(model, TrainConfig(optimizer="adamw", lr=0.1, weight_decay=0))
+    before = [p.detach().clone() for p in model.parameters()]
+    for frozen in (True, False):
+        model[0].requires_grad_(not frozen)
+        optimizer.zero_grad()
+        model(torch.ones(2, 3, 4, 4) * torch.arange(2.0).view(2, 1, 1, 1)).sum().backward()
+        optimizer.step()
+        # A first step of AdamW has the length of the rate: m / sqrt(v) is the gradient's sign.
+        moved = (model[1].bias - before[3]).abs()
+        torch.testing.assert_close(
+            moved, torch.full((2,), 0.1 if frozen else 0.2), rtol=1e-3, atol=0
+        )
+
+
 def rates(config: TrainConfig, steps: int) -> list[float]:
     optimizer = SGD(small().parameters(), lr=config.lr)
     schedule = make_schedule(optimizer, config, steps)
