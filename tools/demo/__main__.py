@@ -37,7 +37,7 @@ TEACHER, ALONE, DISTILLED = "teacher", "student alone", "student distilled"
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """The sizes of the demonstration; the defaults take about eight minutes on two CPU cores."""
+    """The sizes of the demonstration; the defaults take about six minutes on two CPU cores."""
 
     out: str = option(
         "logs/demo", "folder for everything; one of an earlier demonstration is emptied"
