@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from nets.outputs import Matches, Targets
-from nets.rows import Rows, looks_at_all
+from nets.rows import Rows, largest_place, looks_at_all
 from utils.boxes import coordinates, cxcywh_to_xyxy, encode, iou
 
 
@@ -39,20 +39,20 @@ def match(targets: Targets, priors: Tensor, iou_threshold: float = 0.5) -> Match
     real, ignored = sound & (labels > 0), sound & (labels < 0)
     boxes = boxes.masked_fill(~sound[..., None], 0)
     overlaps = iou(boxes, corners)  # [B, M, P]
-    best_prior = overlaps.argmax(dim=2)
+    best_prior = largest_place(overlaps)
 
     chosen, positive = assign(overlaps, best_prior, real, iou_threshold)
-    prior_labels = labels.gather(1, chosen).masked_fill_(~positive, 0)
+    prior_labels = labels.gather(1, chosen).masked_fill_(~positive.mask, 0)
     if looks_at_all(labels.device) or ignored.any():
         _, taken = assign(overlaps, best_prior, ignored, iou_threshold)
-        prior_labels.masked_fill_(taken & ~positive, -1)
-    offsets = encode_matched(boxes, chosen, Rows(positive), priors.to(boxes.dtype))
+        prior_labels.masked_fill_(taken.mask & ~positive.mask, -1)
+    offsets = encode_matched(boxes, chosen, positive, priors.to(boxes.dtype))
     return Matches(prior_labels, offsets, chosen)
 
 
 def assign(
     overlaps: Tensor, best_prior: Tensor, takes_part: Tensor, iou_threshold: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Rows]:
     """The object of each prior.
 
     Args:
@@ -62,18 +62,31 @@ def assign(
         iou_threshold: see `match`.
 
     Returns:
-        objects `[B, P]`, numbers in 0..M - 1, and whether the prior has one, `[B, P]` bool.
+        objects `[B, P]`, numbers in 0..M - 1, and the priors that have one.
     """
     # 0 - 1 sorts below every true overlap, so the others are never anybody's best.
     shown = overlaps - (~takes_part)[..., None].to(overlaps.dtype)
-    best_overlap, best_object = shown.max(dim=1)
     # The claims are written with a maximum over object numbers: the later object wins, and unlike
     # an indexed assignment the outcome does not depend on the order of execution.
     number = torch.arange(takes_part.shape[1], device=overlaps.device).expand_as(takes_part)
-    claims = torch.full_like(best_object, -1)
+    claims = number.new_full((len(overlaps), overlaps.shape[2]), -1)
     claims.scatter_reduce_(1, best_prior, number.masked_fill(~takes_part, -1), "amax")
     claimed = claims >= 0
-    return torch.where(claimed, claims, best_object), claimed | (best_overlap >= iou_threshold)
+    taken = Rows(claimed | (shown.amax(dim=1) >= iou_threshold))
+    return torch.where(claimed, claims, best_objects(shown, taken)), taken
+
+
+def best_objects(overlaps: Tensor, asked: Rows) -> Tensor:
+    """The object that each prior overlaps most; of priors that are not asked, any number.
+
+    `[B, M, P]` -> `[B, P]`.
+    """
+    if asked.index is None:
+        return overlaps.max(dim=1).indices
+    batch, _, count = overlaps.shape
+    image, prior = asked.index // count, asked.index % count
+    best = overlaps[image, :, prior].argmax(dim=1)
+    return asked.index.new_zeros(batch * count).index_copy_(0, asked.index, best).view(batch, -1)
 
 
 def encode_matched(boxes: Tensor, objects: Tensor, positive: Rows, priors: Tensor) -> Tensor:

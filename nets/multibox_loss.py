@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.outputs import Matches, Outputs
-from nets.rows import Rows, largest_of_rows, looks_at_all
+from nets.rows import Rows, largest_of_rows, looks_at_all, over_classes
 from utils.runtime.distributed import mean_over_processes
 
 
@@ -158,7 +158,7 @@ def background_loss(logits: Tensor) -> Tensor:
     """-log p_0 of every prior, `[B, P, K + 1]` -> `[B, P]`, at least float32; not NaN."""
     # An image at a time stays in a CPU's cache: in half precision a third of the time.
     parts = (logits,) if looks_at_all(logits.device) else logits.split(1)
-    columns = [at_least_float32(part).log_softmax(-1)[..., 0] for part in parts]
+    columns = [over_classes(torch.log_softmax, at_least_float32(x))[..., 0] for x in parts]
     # What is not finite must be chosen, so that it shows in the loss.
     return torch.cat(columns).neg_().nan_to_num_(nan=torch.inf, posinf=torch.inf)
 

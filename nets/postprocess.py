@@ -8,6 +8,7 @@ from torchvision.ops import nms
 
 from nets.multibox_loss import at_least_float32
 from nets.outputs import Detections, Outputs
+from nets.rows import over_classes
 from utils.boxes import decode, iou
 
 # Groups whose pairwise overlaps are computed at once on a GPU: 256 x 400 x 400 numbers, 160 MiB.
@@ -104,7 +105,7 @@ def best_detections(
 
 def find_candidates(outputs: Outputs, priors: Tensor, score_threshold: float) -> Candidates:
     """Every score above the threshold, by image, then prior, then class."""
-    scores = at_least_float32(outputs.logits).softmax(-1)
+    scores = over_classes(torch.softmax, at_least_float32(outputs.logits))
     scores[..., 0] = 0  # the background is nothing to detect
     _, count, columns = scores.shape
     flat = scores.flatten()

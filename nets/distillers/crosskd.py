@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from nets.distillers.base import MapDistiller, above_0, one_of
 from nets.multibox_loss import at_least_float32
 from nets.outputs import Lesson, Outputs
-from nets.rows import Rows
+from nets.rows import Rows, over_classes
 from nets.ssd import cell_by_cell
 
 
@@ -73,7 +73,7 @@ class CrossHead(MapDistiller):
 
         logits = crossed(lesson.teacher.conf, teacher.logits.shape[-1])
         log_x, log_t = (
-            (at_least_float32(z) / self.temperature).log_softmax(-1)
+            over_classes(torch.log_softmax, at_least_float32(z) / self.temperature)
             for z in (logits, own(teacher.logits.detach()))
         )
         total = self.temperature**2 * (log_t.exp() * (log_t - log_x)).sum()

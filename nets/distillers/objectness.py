@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from nets.distillers.base import Distiller, above_0, one_of
 from nets.multibox_loss import at_least_float32
 from nets.outputs import Lesson, Outputs
+from nets.rows import over_classes
 
 KINDS = ("kl", "l2", "bce")
 
@@ -66,7 +68,7 @@ class ObjectnessScaled(Distiller):
             apart = at_least_float32(student.offsets) - offsets
             distance = distance + apart.square().mean(-1)
         if self.scaled:
-            distance = distance * (1 - logits.softmax(-1)[..., 0])
+            distance = distance * (1 - over_classes(torch.softmax, logits)[..., 0])
         return distance.mean()
 
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -78,5 +80,7 @@ class ObjectnessScaled(Distiller):
                 student, teacher.sigmoid(), reduction="none"
             )
             return columns.mean(-1)
-        log_s, log_t = ((z / self.temperature).log_softmax(-1) for z in (student, teacher))
+        log_s, log_t = (
+            over_classes(torch.log_softmax, z / self.temperature) for z in (student, teacher)
+        )
         return self.temperature**2 * (log_t.exp() * (log_t - log_s)).sum(-1)
