@@ -30,6 +30,7 @@ from tests.fuzz.mutations import (
 )
 from tests.fuzz.playing import Ending, Player, fault, leftovers
 from tests.soak.launcher import ROOT, Plain
+from tests.tools.convert_data import sets
 from tests.utils.data.test_media import write_video
 from tools.check_data.__main__ import CheckConfig
 from tools.demo.drawn_set import make_drawn_set
@@ -325,6 +326,47 @@ def test_result_files(data: st.DataObject, world: World, play: Player) -> None:
         )
         assert fault(ending) == ""
         world.nothing_is_written(ending)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[object]]]:
+    """A file of each format to break, and the arguments that read it."""
+    folder = tmp_path_factory.mktemp("sources")
+    sets.save_pictures(folder)
+    sets.write_labelme(folder)
+    data = sets.write_yolo(folder / "yolo")
+    label, shapes = folder / "yolo/labels/train/a/two.txt", folder / "a/two.json"
+    table, instances = sets.write_csv(folder), sets.write_coco(folder)
+    return {
+        "coco": (instances, ["coco", instances, folder]),
+        "data.yaml": (data, ["yolo", data]),
+        "labels": (label, ["yolo", data]),
+        "labelme": (shapes, ["labelme", folder]),
+        "csv": (table, ["csv", table, folder]),
+    }
+
+
+@corpus(100)
+@given(data=st.data(), of=st.sampled_from(["coco", "data.yaml", "labels", "labelme", "csv"]))
+def test_sources_of_other_formats(
+    data: st.DataObject,
+    of: str,
+    sources: dict[str, tuple[Path, list[object]]],
+    tmp_path_factory: pytest.TempPathFactory,
+    play: Player,
+) -> None:
+    file, words = sources[of]
+    whole, year = file.read_bytes(), tmp_path_factory.mktemp("devkit") / "MYSET"
+    file.write_bytes(data.draw(broken_lines(whole)))
+    try:
+        for rest in ([], ["--skip-bad", "--clip"]):
+            ending = play("tools.convert_data", *words, year, *rest)
+            assert fault(ending) == ""  # what was written, training takes
+            assert ending.status == 0 or not list(year.parent.iterdir())
+            if ending.status == 0:
+                shutil.rmtree(year)
+    finally:
+        file.write_bytes(whole)
 
 
 # Flags that would train for longer than a test may take, or reach into the network.

@@ -37,6 +37,16 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
+def orientation(path: str | Path) -> int:
+    """How a picture lies in its file, as EXIF counts it: 1 upright, from 5 on its sides swapped.
+
+    Raises:
+        FileNotFoundError, ValueError: as `image_size`.
+    """
+    with _opened(Path(path)) as image:
+        return _orientation(image)
+
+
 def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
     """The picture in a file, rotated upright by its EXIF data.
 

@@ -16,6 +16,7 @@ from utils.data.voc_xml import Annotation, annotation_from_xml, parse_xml
 __all__ = [
     "Annotation",
     "Sample",
+    "check_names",
     "check_splits",
     "image_of",
     "images_by_id",
@@ -53,23 +54,31 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     names = _read_text(path).rstrip().split("\n")
     if names == [""]:
         raise ValueError(f"{path}: the class list is empty; write one name a line")
-    first_line: dict[str, int] = {}
+    check_names(names, str(path))
+    return tuple(name.strip() for name in names)
+
+
+def check_names(names: Sequence[str], where: str, kind: str = "line") -> None:
+    """Refuses names that no class list can have; `kind` and a number say which of `where` it is.
+
+    Raises:
+        ValueError: one is blank, `background`, or told from another by case or spaces alone.
+    """
+    first: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         key = "".join(name.split()).lower()
         if not key:
-            raise ValueError(f"{path}: line {number} is blank; remove it")
+            raise ValueError(f"{where}: {kind} {number} is blank; remove it")
         if key == "background":
             raise ValueError(
-                f"{path}: line {number} is {name!r}; remove it, class 0 is always the background"
+                f"{where}: {kind} {number} is {name!r}; remove it, class 0 is always the background"
             )
-        if key in first_line:
-            first = first_line[key]
+        if key in first:
             raise ValueError(
-                f"{path}: line {number} {name!r} repeats line {first} {names[first - 1]!r} "
-                "(case and spaces do not count); remove or rename one"
+                f"{where}: {kind} {number} {name!r} repeats {kind} {first[key]} "
+                f"{names[first[key] - 1]!r} (case and spaces do not count); remove or rename one"
             )
-        first_line[key] = number
-    return tuple(name.strip() for name in names)
+        first[key] = number
 
 
 def read_split(

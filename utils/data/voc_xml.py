@@ -194,7 +194,7 @@ def _interval(element: ET.Element, axis: str, length: int) -> tuple[float, float
     """1-based inclusive `min`, `max` -> a continuous interval inside `[0, length]`."""
     bndbox = _bndbox(element)
     low, high = _number(bndbox, f"{axis}min"), _number(bndbox, f"{axis}max")
-    if high < low:  # equal ends are a box one pixel wide
+    if high <= low - 1:  # equal ends are a box one pixel wide, fractional ones perhaps of less
         raise _RefusedError("inverted", f"has {axis}max {high:g} <= {axis}min {low:g}")
     side = "width" if axis == "x" else "height"
     for name, value in (("min", low), ("max", high)):

@@ -158,6 +158,7 @@ def test_annotation_without_objects_keeps_its_shapes(devkit: Devkit) -> None:
         ((2.5, 1.25, 10.5, 9.75), (1.5, 0.25, 10.5, 9.75)),  # 2.5 - 1, 1.25 - 1
         ((0, 0, 19, 9), (0, 0, 19, 9)),  # counted from 0: -1 is clipped to 0
         ((1, 1, 21, 11), (0, 0, 20, 10)),  # one pixel too far is clipped
+        ((5, 3, 4.25, 3), (4, 2, 4.25, 3)),  # a quarter of a pixel wide, between whole ones
         ((20, 10, 20, 10), (19, 9, 20, 10)),  # the last pixel
     ],
 )

@@ -1,0 +1,305 @@
+"""What each format may look like, and what is wrong with it: the readers alone."""
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as api
+
+from tests.tools.convert_data.sets import save_picture
+from tools.convert_data import coco, csv_rows, labelme, yolo
+from tools.convert_data.masks import box_of_mask, unpacked
+from tools.convert_data.source import Source
+
+
+def objects(source: Source) -> list[tuple[object, ...]]:
+    return [(o.name, *o.box, o.difficult) for p in source.pictures for o in p.objects]
+
+
+def splits(source: Source) -> dict[str, list[str]]:
+    return {picture.path.name: picture.splits for picture in source.pictures}
+
+
+def test_polygons_have_a_box() -> None:
+    assert box_of_mask([[3, 4, 10.5, 4, 7, 9], [1, 5, 2, 5, 2, 6]]) == (1, 4, 10.5, 9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_runs_have_the_box_that_pycocotools_finds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((13, 9), np.uint8, order="F")
+    y, x = rng.integers(0, 6, 2)
+    mask[y : y + 5, x : x + 3] = rng.random((5, 3)) < 0.6
+    mask[y, x] = 1
+    if seed == 5:
+        mask[:, 2:4] = 1  # a run over the end of a column
+    packed = api.encode(mask)
+    left, top, width, height = api.toBbox(packed)
+    wanted = (left, top, left + width, top + height)
+    counts = packed["counts"].decode()
+    assert box_of_mask({"size": [13, 9], "counts": counts}) == wanted
+    runs = unpacked(counts)
+    assert sum(runs) == mask.size
+    assert box_of_mask({"size": [13, 9], "counts": runs}) == wanted
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (None, "neither a box nor a mask"),
+        ([[1, 2, 3]], "no list of x, y"),
+        ([5], "no list of x, y"),
+        ({"size": [4, 4], "counts": [16]}, "empty mask"),
+        ({"size": [0, 4], "counts": [0, 4]}, "without a height"),
+        ({"size": [4, 4], "counts": [3, -2, 1]}, "negative runs"),
+        ({"size": [4, 4], "counts": "1é"}, "in its run lengths"),
+    ],
+)
+def test_no_masks(mask: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        box_of_mask(mask)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "malformed JSON"),
+        ("[" * 100_000, "malformed JSON"),
+        ("[]", "holds a list"),
+        ("{}", "has no list 'images'"),
+        ('{"images": [3]}', "entry 1 of 'images' is no object"),
+        ('{"images": [], "categories": [{"id": 1}], "annotations": []}', "has no 'name'"),
+    ],
+)
+def test_no_coco(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        coco.read([str(tmp_path / "a.json")], str(tmp_path))
+
+
+def test_coco_finds_pictures_by_their_names_but_no_two(tmp_path: Path) -> None:
+    for name in ("train2017/1.jpg", "val2017/2.jpg", "train2017/3.jpg", "val2017/3.jpg"):
+        save_picture(tmp_path / name, (9, 9))
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in (1, 2, 3)]
+    content = {"images": images, "categories": [], "annotations": []}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    source = coco.read([str(tmp_path / "a.json")], str(tmp_path))
+    assert [picture.name for picture in source.pictures] == ["train2017/1.jpg", "val2017/2.jpg"]
+    assert "'3.jpg' is in" in source.problems[0]
+
+
+def yolo_set(folder: Path, label: str, data: str = "train: images\nnames: [cat, 'no']\n") -> Path:
+    save_picture(folder / "images/7.jpg", (9, 9))
+    (folder / "labels").mkdir(exist_ok=True)
+    (folder / "labels/7.txt").write_text(label)
+    (folder / "data.yaml").write_text(data)
+    return folder / "data.yaml"
+
+
+def test_yolo_polygons(tmp_path: Path) -> None:
+    file = yolo_set(tmp_path, "1 .1 .2 .3 .2 .3 .5\n\n0.0 .5 .5 .5 .25\n")
+    assert objects(yolo.read(str(file))) == [
+        ("no", 0.1, 0.2, 0.3, 0.5, False),
+        ("cat", 0.25, 0.375, 0.75, 0.625, False),
+    ]
+
+
+def test_yolo_lines_that_are_wrong(tmp_path: Path) -> None:
+    file = yolo_set(
+        tmp_path, "2 .5 .5 .5 .5\n0 .5 .5 .5\n0 .5 .5 .5 .5 .9\n0 a .5 .5 .5\n1.5 0 0 1 1"
+    )
+    source = yolo.read(str(file))
+    assert objects(source) == []
+    label = tmp_path / "labels/7.txt"
+    assert source.problems == [
+        f"{label}: line 1: class 2 has no name; there are 2",
+        f"{label}: line 2: 3 numbers behind the class are neither a box nor a polygon",
+        f"{label}: line 3: 5 numbers behind the class are neither a box nor a polygon",
+        f"{label}: line 4: '0 a .5 .5 .5' is no line of numbers",
+        f"{label}: line 5: class 1.5 has no name; there are 2",
+    ]
+
+
+def test_yolo_lists_of_pictures_and_a_picture_in_two_splits(tmp_path: Path) -> None:
+    data = "path: ../datasets/elsewhere\ntrain: train.txt\nval: [images]\ntest: images\n"
+    file = yolo_set(tmp_path, "", data + "names: {0: cat, 5: dog}\n")
+    save_picture(tmp_path / "images/8.jpg", (9, 9))
+    (tmp_path / "train.txt").write_text("./images/8.jpg\n\n")
+    source = yolo.read(str(file))
+    assert splits(source) == {"8.jpg": ["train", "val", "test"], "7.jpg": ["val", "test"]}
+    assert source.classes == ["cat", "dog"]
+    assert source.notes == ["1 image(s) without a label file: taken as without objects"]
+
+
+def test_yolo_as_an_exporter_writes_it(tmp_path: Path) -> None:
+    save_picture(tmp_path / "valid/images/9.jpg", (9, 9))
+    data = "train: ../train/images\nval: ../valid/images\nnc: 1\nnames: ['07']\n"
+    file = yolo_set(tmp_path / "train", "0 .5 .5 1 1", "")
+    (tmp_path / "data.yaml").write_text(data)
+    file.unlink()
+    source = yolo.read(str(tmp_path))
+    assert splits(source) == {"7.jpg": ["train"], "9.jpg": ["val"]}
+    assert objects(source) == [("07", 0, 0, 1, 1, False)]
+
+
+def test_yolo_labels_beside_the_pictures(tmp_path: Path) -> None:
+    save_picture(tmp_path / "obj/1.jpg", (9, 9))
+    (tmp_path / "obj/1.txt").write_text("0 .5 .5 1 1")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    assert objects(yolo.read(str(tmp_path))) == [("cat", 0, 0, 1, 1, False)]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("a: [", "malformed YAML"),
+        ("cats", "holds no keys"),
+        ("train: images", "has no names of classes"),
+        ("names: [cat]", "names no images"),
+        ("names: {a: cat}\ntrain: images", "names has a number that is none"),
+        ("names: [cat]\ntrain: pictures", "train names .*pictures, which is missing"),
+        ("names: [cat]\ntrain: labels", "train names .*labels, where no images are"),
+        ("names: [cat]\ntrain: list.txt", r"list.txt: line 1: there is no .*gone.jpg"),
+    ],
+)
+def test_no_yolo(data: str, message: str, tmp_path: Path) -> None:
+    file = yolo_set(tmp_path, "", data)
+    (tmp_path / "list.txt").write_text("gone.jpg\n")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        yolo.read(str(file))
+
+
+def test_yolo_without_any_label(tmp_path: Path) -> None:
+    file = yolo_set(tmp_path, "")
+    (tmp_path / "labels/7.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no label file, such as .*labels/7.txt"):
+        yolo.read(str(file))
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="pass --classes FILE"):
+        yolo.read(str(tmp_path))
+
+
+def labelme_file(folder: Path, **content: object) -> Path:
+    save_picture(folder / "7.jpg", (9, 9))
+    path = folder / "7.json"
+    path.write_text(json.dumps({"imagePath": "7.jpg", "shapes": [], **content}))
+    return path
+
+
+def test_labelme_shapes(tmp_path: Path) -> None:
+    # An edge 3 to the right and 4 down from the centre makes a radius of 5.
+    shapes = [
+        {"label": "ring", "shape_type": "circle", "points": [[6, 7], [9, 11]]},
+        {"label": "leaf", "shape_type": "polygon", "points": [[1, 2], [5, 1], [3, 8]]},
+        {"label": "leaf", "points": [[1, 2], [5, 1], [3, 8]], "difficult": True, "flags": None},
+        {"label": "road", "shape_type": "line", "points": [[1, 2], [5, 1]]},
+        {"label": "road", "shape_type": "polygon"},
+        {"label": "road", "shape_type": "rectangle", "points": []},
+    ]
+    path = labelme_file(tmp_path / "train", shapes=shapes)
+    source = labelme.read(str(tmp_path))
+    assert objects(source) == [
+        ("ring", 1, 2, 11, 12, False),
+        ("leaf", 1, 1, 5, 8, False),
+        ("leaf", 1, 1, 5, 8, True),
+    ]
+    assert source.problems == [
+        f"{path}: shape 4: is a line, which surrounds nothing; draw a rectangle",
+        f"{path}: shape 5: has no list of points",
+        f"{path}: shape 6: has no points",
+    ]
+    assert splits(source) == {"7.jpg": ["train"]}
+
+
+def test_labelme_file_renamed_with_its_picture(tmp_path: Path) -> None:
+    labelme_file(tmp_path, imagePath=r"C:\old\8.jpg")
+    save_picture(tmp_path / "unseen.png", (9, 9))
+    source = labelme.read(str(tmp_path))
+    assert list(splits(source)) == ["7.jpg"]
+    assert source.notes == ["1 image(s) without a JSON file: not taken"]
+
+
+def test_labelme_picture_that_is_in_the_file_alone(tmp_path: Path) -> None:
+    path = labelme_file(tmp_path, imageData=base64.b64encode(b"...").decode())
+    (tmp_path / "7.jpg").unlink()
+    source = labelme.read(str(tmp_path))
+    assert source.problems == [f"{path}: there is no image '7.jpg' in {tmp_path}"]
+
+
+def csv_file(folder: Path, *lines: str) -> tuple[str, str]:
+    save_picture(folder / "7.jpg", (20, 10))
+    (folder / "a.csv").write_text("\n".join(lines))
+    return str(folder / "a.csv"), str(folder)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["filename,width,height,class,xmin,ymin,xmax,ymax", "7.jpg,20,10,cat,1,2,3,4"],
+        ["7.jpg,1,2,3,4,cat"],
+        ["image;label;xmin;ymin;xmax;ymax", "7.jpg;cat;1;2;3;4", ""],
+        ["image\tlabel\txmin\tymin\txmax\tymax", "7.jpg\tcat\t1\t2\t3\t4"],
+    ],
+)
+def test_tables_in_pixels(lines: list[str], tmp_path: Path) -> None:
+    source = csv_rows.read(*csv_file(tmp_path, *lines))
+    assert objects(source) == [("cat", 1, 2, 3, 4, False)]
+    assert not source.pictures[0].fractions
+    assert not source.problems
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["TRAIN,gs://bucket/7.jpg,cat,0.1,0.2,,,0.3,0.4,,"],
+        ["TRAIN,7.jpg,cat,0.1,0.2,0.3,0.2,0.3,0.4,0.1,0.4"],
+        [
+            "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsGroupOf,Subset",
+            "7,verification,cat,1,0.1,0.3,0.2,0.4,1,0,train",
+        ],
+    ],
+)
+def test_tables_of_fractions(lines: list[str], tmp_path: Path) -> None:
+    source = csv_rows.read(*csv_file(tmp_path, *lines))
+    assert objects(source) == [("cat", 0.1, 0.2, 0.3, 0.4, False)]
+    assert source.pictures[0].fractions
+    assert splits(source) == {"7.jpg": ["train"]}
+
+
+def test_table_lines_that_are_wrong(tmp_path: Path) -> None:
+    file, folder = csv_file(
+        tmp_path,
+        "image,xmin,ymin,xmax,ymax,label,split",
+        "7.jpg,1,2,3",
+        "7.jpg,1,2,3,x,cat,train",
+        "gone.jpg,1,2,3,4,cat,train",
+        "gone.jpg,1,2,3,5,cat,train",
+        ",1,2,3,4,cat,train",
+        "8.jpg,1,2,3,4,cat,exam",
+    )
+    save_picture(tmp_path / "8.jpg", (9, 9))
+    source = csv_rows.read(file, folder)
+    assert objects(source) == []
+    assert sorted(source.problems) == [
+        f"{file}: line 2: 4 cells, but the table has 7 columns",
+        f"{file}: line 3: ymax 'x' is no number",
+        f"{file}: line 4: there is no image 'gone.jpg' in {folder}",
+        f"{file}: line 6: names no picture",
+        f"{file}: line 7: 'exam' is no split; write train, val or test",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "no line with a picture"),
+        (["image,xmin,ymin,xmax,ymax,label"], "no line with a picture"),
+        (["image,xmin,ymin,xmax,label", "7.jpg,1,2,3,cat"], "line 1 names no column ymax"),
+        (["image,file,xmin,ymin,xmax,ymax,label"], "two columns are the image"),
+    ],
+)
+def test_no_tables(lines: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        csv_rows.read(*csv_file(tmp_path, *lines))

@@ -1,0 +1,175 @@
+"""A table of boxes, one a line: any columns with a heading, or two well-known forms without one."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tools.convert_data.source import (
+    SPLITS,
+    Finder,
+    Object,
+    Picture,
+    Source,
+    read_text,
+    relative_name,
+)
+
+# What columns are called, in lower case and without `_` and spaces; the first name is ours.
+COLUMNS = {
+    "image": ("image", "filename", "file", "imageid", "imagename", "imagepath", "path"),
+    "label": ("label", "class", "labelname", "classname", "name", "category"),
+    "xmin": ("xmin", "x1", "left"),
+    "ymin": ("ymin", "y1", "top"),
+    "xmax": ("xmax", "x2", "right"),
+    "ymax": ("ymax", "y2", "bottom"),
+    "width": ("width", "imagewidth"),
+    "height": ("height", "imageheight"),
+    "difficult": ("difficult", "iscrowd", "isgroupof"),
+    "split": ("split", "subset", "set"),
+}
+NEEDED = ("image", "xmin", "ymin", "xmax", "ymax", "label")
+ENDS = NEEDED[1:5]
+# Of a table without a heading: image,x1,y1,x2,y2,label, and Google's set,path,label, four corners.
+PLAIN = ("image", "xmin", "ymin", "xmax", "ymax", "label")
+GOOGLE = ("split", "image", "label", "xmin", "ymin", "", "", "xmax", "ymax", "", "")
+
+
+class Row(NamedTuple):
+    """A line of the table by the names of its columns; `where` names it."""
+
+    where: str
+    cells: dict[str, str]
+
+
+def read(file: str, images: str) -> Source:
+    """Reads a table; a line with a picture and no box stands for a picture without objects.
+
+    Coordinates are continuous pixels counted from 0, or fractions where none is above 1.
+
+    Raises:
+        FileNotFoundError, ValueError: something is missing, or is no such table.
+    """
+    path = Path(file)
+    find = Finder(Path(images))
+    source = Source()
+    rows = list(_rows(path, source))
+    if not rows:
+        raise ValueError(f"{path}: has no line with a picture")
+    fractions = all(_small(row.cells[end]) for row in rows for end in ENDS)
+    pictures: dict[str, Picture | None] = {}  # None: a problem of its own, told once
+    for row in rows:
+        name = row.cells["image"]
+        if name not in pictures:
+            try:
+                pictures[name] = _picture(row, find, fractions)
+            except ValueError as error:
+                source.problems.append(f"{row.where}: {error}")
+                pictures[name] = None
+        picture = pictures[name]
+        if picture is None or not any(row.cells[end] for end in ENDS):
+            continue
+        try:
+            left, top, right, bottom = (_number(row.cells[end], end) for end in ENDS)
+            difficult = row.cells.get("difficult", "").lower() in ("1", "true", "yes")
+            box = (left, top, right, bottom)
+            picture.objects.append(Object(row.where, row.cells["label"], box, difficult))
+        except ValueError as error:
+            source.problems.append(f"{row.where}: {error}")
+    source.pictures = [picture for picture in pictures.values() if picture is not None]
+    source.classes = sorted({o.name for picture in source.pictures for o in picture.objects})
+    unit = "fractions of the picture, since none is above 1" if fractions else "pixels from 0"
+    source.notes.append(f"{path}: coordinates are taken as {unit}")
+    return source
+
+
+def _rows(path: Path, source: Source) -> Iterator[Row]:
+    text = read_text(path)
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    lines = csv.reader(text.splitlines(), delimiter=separator)
+    columns: list[str] | None = None
+    try:
+        for cells in lines:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if columns is None:
+                columns, heading = _columns(cells, path)
+                if heading:
+                    continue
+            where = f"{path}: line {lines.line_num}"
+            if len(cells) != len(columns):
+                said = f"{len(cells)} cells, but the table has {len(columns)} columns"
+                source.problems.append(f"{where}: {said}")
+                continue
+            row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True) if name}
+            if not row["image"]:
+                source.problems.append(f"{where}: names no picture")
+                continue
+            yield Row(where, row)
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {lines.line_num}: {error}") from None
+
+
+def _columns(cells: list[str], path: Path) -> tuple[list[str], bool]:
+    """Our names of the columns, empty for what is of no use, and whether the line is a heading."""
+    keys = ["".join(cell.lower().replace("_", " ").split()) for cell in cells]
+    known = {name: ours for ours, names in COLUMNS.items() for name in names}
+    columns = [known.get(key, "") for key in keys]
+    if set(NEEDED) <= set(columns):
+        for name in set(columns) - {""}:
+            if columns.count(name) > 1:
+                raise ValueError(f"{path}: two columns are the {name}; remove one")
+        return columns, True
+    if len(cells) == len(GOOGLE) and keys[0] in (*SPLITS, "unassigned"):
+        return list(GOOGLE), False
+    if len(cells) == len(PLAIN) and all(_is_number(cell) or not cell for cell in cells[1:5]):
+        return list(PLAIN), False
+    missing = ", ".join(name for name in NEEDED if name not in columns)
+    raise ValueError(
+        f"{path}: line 1 names no column {missing}; write a heading image,xmin,ymin,xmax,ymax,label"
+    )
+
+
+def _picture(row: Row, find: Finder, fractions: bool) -> Picture:
+    name = row.cells["image"]
+    try:
+        path = find(name)
+    except ValueError:
+        if "." in name.rpartition("/")[2]:
+            raise
+        path = find(f"{name}.jpg")  # Open Images leaves the suffix out
+    split = row.cells.get("split", "").lower()
+    if split not in (*SPLITS, "", "unassigned"):
+        raise ValueError(f"{split!r} is no split; write train, val or test")
+    size = None
+    if row.cells.get("width") and row.cells.get("height"):
+        size = _number(row.cells["width"], "width"), _number(row.cells["height"], "height")
+    return Picture(
+        path,
+        relative_name(path, find.folder),
+        row.where,
+        [SPLITS[split]] if split in SPLITS else [],
+        size=size,
+        fractions=fractions,
+    )
+
+
+def _number(cell: str, column: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise ValueError(f"{column} {cell!r} is no number") from None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _small(cell: str) -> bool:
+    """Whether a coordinate, where it is one, may be a fraction."""
+    return not _is_number(cell) or abs(float(cell)) <= 1
