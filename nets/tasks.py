@@ -5,7 +5,7 @@ the terms are applied here, in one line, and nowhere else. Asked for its ledger,
 whether the terms do their work.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from nets.postprocess import postprocess
 from nets.schedule import Schedule
 from nets.ssd import SSD300
 from utils.engine.ledger import PREFIX, gradient_shares
-from utils.engine.task import Task
+from utils.engine.task import Shown, Task
 
 OF_OBJECTS = ("conf", "loc")  # the terms in which no teacher speaks
 LOUDNESS = "kd_factor"  # what is read, beside the terms, of a schedule that changes
@@ -57,7 +57,7 @@ class DetectionTask(Task):
     ) -> dict[str, Tensor]:
         """`[B, 3, 300, 300]` float RGB 0..255 and objects in image fractions -> named scalars."""
         outputs: Outputs = self.model(images)
-        terms = self.objective(outputs, images, targets, rows, ledger, divisor)
+        terms = self.objective(outputs, Shown(images, targets, rows), ledger, divisor)
         if ledger:
             terms |= gradient_shares(terms, self.factors(terms), outputs.features)
         return terms
@@ -65,26 +65,21 @@ class DetectionTask(Task):
     def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
         """The terms of `forward` and what the network detects, from one pass."""
         outputs: Outputs = self.model(images)
-        terms = self.objective(outputs, images, targets)
+        terms = self.objective(outputs, Shown(images, targets))
         return terms, postprocess(outputs, self.model.priors)
 
     def objective(
-        self,
-        outputs: Outputs,
-        images: Tensor,
-        targets: Targets,
-        rows: Tensor | None = None,
-        ledger: bool = False,
-        divisor: Tensor | None = None,
+        self, outputs: Outputs, shown: Shown, ledger: bool = False, divisor: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The loss of what the network said; `images` are there for those who look again."""
-        del images, rows, ledger
-        matches = match(targets, self.model.priors)
+        """The loss of what the network said; the images are there for those who look again."""
+        del ledger
+        matches = match(shown.targets, self.model.priors)
         return self.total(self.criterion(outputs, matches, divisor), matches.labels)
 
-    def divisor(self, targets: Targets, parts: int) -> Tensor:
+    def divisor(self, parts: Sequence[Shown]) -> Tensor:
         """See `Task.divisor`."""
-        return self.criterion.divisor(match(targets, self.model.priors).labels, parts)
+        labels = [match(part.targets, self.model.priors).labels for part in parts]
+        return self.criterion.divisor(torch.cat(labels), len(parts))
 
     def total(self, terms: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Adds the weighted sum and the number of positives to the terms."""
@@ -151,15 +146,10 @@ class DistillTask(DetectionTask):
         return self
 
     def objective(
-        self,
-        outputs: Outputs,
-        images: Tensor,
-        targets: Targets,
-        rows: Tensor | None = None,
-        ledger: bool = False,
-        divisor: Tensor | None = None,
+        self, outputs: Outputs, shown: Shown, ledger: bool = False, divisor: Tensor | None = None
     ) -> dict[str, Tensor]:
         """See `DetectionTask.objective`; the teacher sees the very same images."""
+        images, targets, rows = shown
         with torch.no_grad():
             teacher: Outputs = self.on_student_priors(self.teacher(images))
         priors = self.model.priors

@@ -18,6 +18,7 @@ from nets.tasks import DetectionTask, DistillTask
 from tests.soak.launcher import Launcher, Plain
 from tests.soak.test_soak import outcome
 from tests.test_distributed import errors, largest_difference, request
+from utils.engine.task import Shown
 from utils.engine.updates import terms_of_batch
 
 KD_WEIGHTS = {"soft": 0.3, "conf": 0.7, "l2": 0.5, "loc": 1.0}
@@ -82,9 +83,8 @@ def test_the_mean_of_the_parts_is_the_batch(
     whole = task(images, targets, rows)
     whole["loss"].backward()
     expected = gradients(task)
-    chunks = zip(*(x.chunk(parts) for x in (images, *targets, rows)), strict=True)
-    shares = [(own, Targets(boxes, labels), numbers) for own, boxes, labels, numbers in chunks]
-    divisor = task.divisor(targets, parts)
+    shares = Shown(images, targets, rows).parts(parts)
+    divisor = task.divisor(shares)
     said = []
     for share in shares:
         said.append(task(*share, divisor=divisor))

@@ -1,12 +1,10 @@
 """Where the time of a training step goes."""
 
-import itertools
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from utils.data.augment import uniforms
 from utils.engine.trainer import Trainer
 
 WARM_UP, STEPS = 3, 8
@@ -20,19 +18,18 @@ def profile_steps(trainer: Trainer, folder: Path) -> str:
         The time of each part of a step and the five most expensive operations, for the terminal.
     """
     trainer.task.train()
-    order = itertools.islice(itertools.cycle(trainer.epoch_order()), WARM_UP + STEPS)
-    table = uniforms(len(trainer.store), trainer.config.seed, trainer.epoch)
-    batches = trainer.store.batches(order)
+    steps = iter(range(WARM_UP + STEPS))
+    batches = trainer.store.batches(map(trainer.order.indices, range(WARM_UP + STEPS)))
     cuda = trainer.precision.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     for _ in range(WARM_UP):
-        trainer.step(*trainer.shown(next(batches), table))
+        trainer.step(trainer.shown(next(batches), next(steps)))
     # There is one cycle; without acc_events some versions of torch warn of losing those before it.
     with profile(activities=activities, acc_events=True) as profiler:
         for _ in range(STEPS):
             with record_function("load"):
                 batch = next(batches)
-            trainer.step(*trainer.shown(batch, table))
+            trainer.step(trainer.shown(batch, next(steps)))
         if cuda:
             torch.cuda.synchronize()
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,12 +11,10 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from utils.boxes import Targets
-from utils.data.augment import uniforms
 from utils.engine.evaluation import channels_last
-from utils.engine.task import Task
+from utils.engine.task import Shown, Task
 from utils.engine.trainer import Trainer
 from utils.engine.updates import eagerly
 from utils.runtime import device as devices
@@ -27,8 +25,6 @@ IMAGES = 4  # of the first batch
 WARM_UP, MEASURED = 2, 3  # rounds, of a pass in either arithmetic
 SECONDS = 5.0  # after which no further round begins
 WORTH_IT = 1.1  # gain from which bf16 is chosen; below it measurements decide by chance
-
-Shown = tuple[Tensor, Targets, Tensor]  # what `Trainer.shown` returns
 
 
 @contextmanager
@@ -44,16 +40,15 @@ def rehearsal(trainer: Trainer, most: float = math.inf) -> Iterator[Shown]:
     """
     task = trainer.task
     count = int(min(trainer.at_once, most))
-    (batch,) = trainer.store.batches([own_part(trainer.epoch_order()[0])[:count]])
-    table = uniforms(len(trainer.store), trainer.config.seed, trainer.epoch)
+    (batch,) = trainer.store.batches([own_part(trainer.order.indices(trainer.steps))[:count]])
     task.train()
     with (
         unchanged_buffers(task),
         torch.random.fork_rng(devices=[]),
         eagerly() if trainer.config.compile else nullcontext(),
     ):
-        images, targets, rows = trainer.shown(batch, table)
-        yield channels_last(images), targets, rows
+        shown = trainer.shown(batch, trainer.steps)
+        yield shown._replace(images=channels_last(shown.images))
     task.zero_grad(set_to_none=True)
 
 
@@ -115,7 +110,7 @@ def bf16_gain(trainer: Trainer) -> float:
 def pass_seconds(task: Task, batch: Shown, dtype: torch.dtype | None) -> float:
     """How long a batch takes through the task and back."""
     started = time.perf_counter()
-    with Precision(batch[0].device, dtype).autocast():
+    with Precision(batch.images.device, dtype).autocast():
         loss = task(*batch)["loss"]
     loss.backward()
     return time.perf_counter() - started

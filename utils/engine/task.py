@@ -1,7 +1,7 @@
 """What the engine trains, as far as it needs to know."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,37 @@ from torch import Tensor, nn
 from utils.boxes import Detections, Targets
 
 
+class Shown(NamedTuple):
+    """A batch as a task sees it.
+
+    images: `[B, 3, 300, 300]` float RGB 0..255.
+    targets: the objects, in image fractions.
+    rows: `[B]` int64, a number for each image, another one in every epoch and for every seed: what
+        is random in a task follows from it.
+    """
+
+    images: Tensor
+    targets: Targets
+    rows: Tensor | None = None
+
+    def parts(self, count: int) -> "list[Shown]":
+        """Equal parts, `[B / count, ...]` each."""
+        images, boxes, labels = (x.chunk(count) for x in (self.images, *self.targets))
+        rows = [None] * count if self.rows is None else self.rows.chunk(count)
+        return [
+            Shown(own, Targets(own_boxes, own_labels), own_rows)
+            for own, own_boxes, own_labels, own_rows in zip(
+                images, boxes, labels, rows, strict=True
+            )
+        ]
+
+
 class Task(nn.Module):
     """A network with its objective.
 
-    `task(images, targets, rows)` returns `{"loss": total, "positives": count, **unweighted terms}`;
-    with `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.engine.ledger`.
-    `rows`, `[B]` int64, has a number for each image, another one in every epoch and for every seed:
-    what is random in a task follows from it. Given a `divisor`, it divides by that what it would
-    divide by a count of these targets.
+    `task(*shown)` returns `{"loss": total, "positives": count, **unweighted terms}`; with
+    `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.engine.ledger`. Given a
+    `divisor`, it divides by that what it would divide by a count of these targets.
 
     Attributes:
         model: the network that is validated and saved; a task may hold more that trains.
@@ -41,8 +64,8 @@ class Task(nn.Module):
         """The terms of a call, and what `model` detects."""
         raise NotImplementedError
 
-    def divisor(self, targets: Targets, parts: int) -> Tensor:
-        """What the task is to divide by in each of `parts` equal parts of a batch.
+    def divisor(self, parts: Sequence[Shown]) -> Tensor:
+        """What the task is to divide by in each of the equal parts of a batch.
 
         With it the mean of a term over the parts is the term of the batch in one piece.
         """

@@ -6,18 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.profiler import record_function
 from tqdm import tqdm
 
-from utils.boxes import Targets
 from utils.config import TrainConfig
-from utils.data.augment import augment, numbers, uniforms
+from utils.data.augment import augment, numbers
+from utils.data.order import Order
 from utils.data.store import Batch, Store
 from utils.engine.evaluation import evaluate
 from utils.engine.ledger import split, weighted
 from utils.engine.readings import Readings
-from utils.engine.task import Task
+from utils.engine.task import Shown, Task
 from utils.engine.updates import Updates
 from utils.metrics.evaluator import Evaluator
 from utils.runtime.device import Precision
@@ -42,7 +41,8 @@ class Trainer(Updates):
     """
 
     def __init__(self, task: Task, store: Store, config: TrainConfig, precision: Precision) -> None:
-        self.steps_per_epoch = len(store) // config.batch_size
+        self.order = Order(len(store), 0, config.batch_size, 0, config.seed)
+        self.steps_per_epoch = self.order.steps
         assert self.steps_per_epoch > 0
         super().__init__(task, config, precision, config.epochs * self.steps_per_epoch)
         self.store = store
@@ -86,16 +86,15 @@ class Trainer(Updates):
             FloatingPointError: a loss became infinite or NaN.
         """
         self.prepare()
-        order = self.epoch_order()[self.position :]
-        # Row i decides what happens to image i, wherever and in whichever batch it is processed.
-        table = uniforms(len(self.store), self.config.seed, self.epoch)
+        steps = range(self.steps, (self.epoch + 1) * self.steps_per_epoch)
+        order = [self.order.indices(step) for step in steps]
         title, hidden = f"epoch {self.epoch + 1}/{self.config.epochs}", not is_main() or None
         with tqdm(order, title, leave=False, disable=hidden, initial=self.position) as bar:
             batches = self.store.batches(map(own_part, order))
-            for indices, batch in zip(order, batches, strict=True):
+            for step, indices, batch in zip(steps, order, batches, strict=True):
                 every = self.config.ledger_every
                 due = every > 0 and self.position % every == 0
-                terms, entries = split(self.step(*self.shown(batch, table), due))
+                terms, entries = split(self.step(self.shown(batch, step), due))
                 self.readings.add(terms, indices)
                 if due:
                     self.ledger.add(entries, indices)
@@ -137,26 +136,18 @@ class Trainer(Updates):
         self.readings = Readings(self.store.samples, self.task.weights)
         self.ledger = Readings(self.store.samples, {})
 
-    def shown(self, batch: Batch, table: Tensor) -> tuple[Tensor, Targets, Tensor]:
-        """A batch as the network sees it; its rows of `table` decide how.
+    def shown(self, batch: Batch, step: int) -> Shown:
+        """What the network sees of this process's part of a batch, or of its first images.
 
-        Returns:
-            Images, targets, and the `numbers` of these rows.
+        Args:
+            batch: what the store has of them.
+            step: whose batch it is, counted over the run; it decides how each is augmented.
         """
         with record_function("augment"):
-            rows = table[batch.indices].to(self.precision.device, non_blocking=True)
-            shown = self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
-            return *shown, numbers(rows)
-
-    def epoch_order(self) -> list[Tensor]:
-        """The batches of this epoch as positions; the incomplete last one is left out."""
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self.store), generator=generator)
-        return list(
-            order[: self.steps_per_epoch * self.config.batch_size].view(
-                self.steps_per_epoch, self.config.batch_size
-            )
-        )
+            rows = own_part(self.order.rows(step))[: len(batch.indices)]
+            rows = rows.to(self.precision.device, non_blocking=True)
+            seen = self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
+            return Shown(*seen, numbers(rows))
 
     def validate(self, store: Store, class_names: Sequence[str]) -> dict[str, float]:
         """Loss terms by the rule of training, and `mAP` (voc07), of the network to keep.

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from utils.boxes import Targets
 from utils.config import TrainConfig
 from utils.engine.evaluation import channels_last
 from utils.engine.optim import AveragedModel, make_optimizer, make_schedule, measure_gradient
-from utils.engine.task import Task
+from utils.engine.task import Shown, Task
 from utils.runtime.device import Precision
 from utils.runtime.distributed import average_gradients, kept_apart
 
@@ -89,9 +88,7 @@ class Updates:
             self.frozen, self.parallel = frozen, average_gradients(self.task)
             self.knows_graph = False
 
-    def step(
-        self, images: Tensor, targets: Targets, rows: Tensor | None = None, ledger: bool = False
-    ) -> dict[str, Tensor]:
+    def step(self, shown: Shown, ledger: bool = False) -> dict[str, Tensor]:
         """One update of the weights; the returned terms are on the device, nothing waits.
 
         Among them is what `measure_gradient` says of it. With `ledger` they come with the entries
@@ -99,7 +96,7 @@ class Updates:
         """
         self.task.progress.fill_(self.progress)
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self.gradients(images, targets, rows, ledger)
+        terms = self.gradients(shown, ledger)
         with record_function("optimiser"):
             self.scaler.unscale_(self.optimizer)
             clip, may_skip = self.config.clip_norm, self.scaler.is_enabled()
@@ -111,43 +108,30 @@ class Updates:
                 self.average.update()
         return {**terms, **gradient}
 
-    def gradients(
-        self, images: Tensor, targets: Targets, rows: Tensor | None, ledger: bool
-    ) -> dict[str, Tensor]:
+    def gradients(self, shown: Shown, ledger: bool) -> dict[str, Tensor]:
         """Adds the gradient of a batch to the parameters, part by part; returns its terms.
 
         What is divided by a count is divided by that of the whole batch, so the parts' mean is the
         batch's, but for the statistics of batch norms and for the ledger, which are of a part.
         """
-        parts = self.config.accumulate
-        divisor = self.task.divisor(targets, parts) if parts > 1 else None
+        parts = shown._replace(images=channels_last(shown.images)).parts(self.config.accumulate)
+        divisor = self.task.divisor(parts) if len(parts) > 1 else None
         said: list[dict[str, Tensor]] = []
-        numbers = [None] * parts if rows is None else rows.chunk(parts)
-        chunks = (x.chunk(parts) for x in (images, *targets))
-        for own, boxes, labels, own_rows in zip(*chunks, numbers, strict=True):
-            last = len(said) == parts - 1
+        for part in parts:
+            last = len(said) == len(parts) - 1
             with nullcontext() if last or not self.knows_graph else kept_apart(self.parallel):
-                said.append(self.part(own, Targets(boxes, labels), own_rows, ledger, divisor))
+                said.append(self.part(part, ledger, divisor))
         self.knows_graph = True
         return terms_of_batch(said)
 
-    def part(
-        self,
-        images: Tensor,
-        targets: Targets,
-        rows: Tensor | None,
-        ledger: bool,
-        divisor: Tensor | None,
-    ) -> dict[str, Tensor]:
+    def part(self, shown: Shown, ledger: bool, divisor: Tensor | None) -> dict[str, Tensor]:
         """Adds the gradient of one of a batch's parts to the parameters; returns its terms."""
         with (
             record_function("network and loss"),
             self.precision.autocast(),
             eagerly() if ledger and self.config.compile else nullcontext(),
         ):
-            terms: dict[str, Tensor] = self.parallel(
-                channels_last(images), targets, rows, ledger, divisor
-            )
+            terms: dict[str, Tensor] = self.parallel(*shown, ledger, divisor)
         with record_function("backward"):
             self.scaler.scale(terms["loss"] / self.config.accumulate).backward()
         return {name: term.detach() for name, term in terms.items()}

@@ -203,7 +203,7 @@ def test_a_task_is_told_each_images_number_and_the_progress(store: Store) -> Non
     runs = [trainer(store, replace(CONFIG, batch_size=size)) for size in (3, 2)]
     found = []
     for run in runs:
-        order = torch.cat(run.epoch_order())
+        order = torch.cat([run.order.indices(step) for step in range(run.steps_per_epoch)])
         run.train_one_epoch()
         found.append(dict(zip(order.tolist(), torch.cat(run.task.rows).tolist(), strict=True)))
     together = found[0].keys() & found[1].keys()

@@ -37,7 +37,7 @@ def test_nothing_is_left_behind(store: Store) -> None:
     run = trainer(store)
     before = {name: value.clone() for name, value in run.task.state_dict().items()}
     state = torch.get_rng_state()
-    with rehearsal(run) as (images, targets, _):
+    with rehearsal(run) as (images, targets, *_):
         assert images.shape == (3, 3, 300, 300)
         run.task(images, targets)["loss"].backward()
         torch.rand(3)
@@ -46,7 +46,7 @@ def test_nothing_is_left_behind(store: Store) -> None:
         assert torch.equal(value, before[name]), name
     assert torch.equal(torch.get_rng_state(), state)
     assert all(p.grad is None for p in run.task.parameters())
-    with rehearsal(run, 2) as (images, _, _):
+    with rehearsal(run, 2) as (images, *_):
         assert len(images) == 2
 
 
