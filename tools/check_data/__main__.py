@@ -16,7 +16,7 @@ from nets.inputs import read_class_names
 from nets.priors import DEFAULT_LAYOUT, LAYOUTS, prior_boxes
 from tools.check_data.examine import examine_split
 from tools.check_data.faults import KINDS, Entry, Fault, compare_sides
-from tools.check_data.pictures import worst_cases
+from tools.check_data.pictures import pictures_of
 from tools.check_data.report import write_page
 from tools.check_data.statistics import (
     Reach,
@@ -48,7 +48,9 @@ class CheckConfig:
         "", f"class list, or a checkpoint that knows its classes; without: {CLASSES}"
     )
     json: str = option("", "write everything into this file")
-    html: str = option("", "write a page with the worst cases drawn into this file")
+    html: str = option(
+        "", "write a page with the worst cases and some samples drawn into this file"
+    )
     fast: bool = option(False, "read headers of images only; truncated ones are not found")
     layout: str = option(DEFAULT_LAYOUT, "priors that objects are compared with", tuple(LAYOUTS))
     examples: int = option(3, "examples of each kind of fault on the terminal")
@@ -98,8 +100,8 @@ def main(arguments: Sequence[str] | None) -> None:
         print(f"everything: {config.json}")
     if config.html:
         entries = sides["train"] + sides["val"]
-        worst = worst_cases(entries, faults, found["train"], class_names, config.pictures)
-        write_page(config.html, report, worst)
+        figures = pictures_of(entries, faults, found["train"], class_names, config.pictures)
+        write_page(config.html, report, figures)
         print(f"pictures: {config.html}")
     if not report["trainable"]:
         sys.exit(1)

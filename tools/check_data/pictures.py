@@ -1,4 +1,4 @@
-"""The worst cases of a data set, drawn."""
+"""A data set drawn: its worst cases, and of each class a picture as it should be."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
@@ -20,6 +20,7 @@ NOT_DRAWN = (
     *("clipped", "no-objects", "only-difficult"),
 )
 MOST_LONELY = 8  # pictures of objects without a prior
+MOST_SAMPLES = 6  # pictures of nothing in particular
 GREY, GAP = 128, 4
 # Of a box outside the image so much is shown, as a part of the image's side.
 MARGIN = 0.25
@@ -33,14 +34,17 @@ class Figure(NamedTuple):
     caption: str
 
 
-def worst_cases(
+def pictures_of(
     entries: Sequence[Entry],
     faults: Sequence[Fault],
     found: Reach,
     class_names: Sequence[str],
     limit: int,
 ) -> list[Figure]:
-    """At most `limit` pictures, of each kind of fault in turn, and of objects without a prior.
+    """At most `limit` pictures: each kind of fault in turn, objects without a prior, samples.
+
+    The samples are there where nothing is wrong, too: only a look tells whether boxes and names
+    are where they belong.
 
     Args:
         entries: of all splits.
@@ -62,7 +66,26 @@ def worst_cases(
     ]
     queues.append(islice(lonely(found, class_names), MOST_LONELY))
     turns = (figure for turn in zip_longest(*queues) for figure in turn if figure is not None)
-    return list(islice(turns, limit))
+    shown = list(islice(samples(entries, class_names), min(MOST_SAMPLES, limit)))
+    return [*islice(turns, limit - len(shown)), *shown]
+
+
+def samples(entries: Sequence[Entry], class_names: Sequence[str]) -> Iterator[Figure]:
+    """The first picture of each class that can be drawn and has not been, with all its objects."""
+    seen = set()
+    for label, name in enumerate(class_names, start=1):
+        for entry in entries:
+            annotation = entry.annotation
+            if annotation is None or entry.image_id in seen or label not in annotation.labels:
+                continue
+            seen.add(entry.image_id)
+            try:
+                picture = drawn(entry, class_names)
+            except (ValueError, OSError):  # it is among the faults
+                continue
+            number = len(annotation.labels)
+            yield Figure(picture, f"{name}: {entry.image_id}", f"a sample, {number} object(s)")
+            break
 
 
 def faulty(by_id: Mapping[str, Entry], fault: Fault, class_names: Sequence[str]) -> Figure | None:

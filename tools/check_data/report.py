@@ -72,7 +72,7 @@ def page(report: Mapping[str, Any], figures: Sequence[Figure]) -> str:
         ("Objects of each class", bars(report)),
         ("Do the priors reach the objects?", prior_table(report)),
         ("Shapes", shape_table(report["shapes"])),
-        ("Worst cases", "".join(map(figure_html, figures))),
+        ("Pictures", "".join(map(figure_html, figures))),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

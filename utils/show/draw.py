@@ -42,23 +42,63 @@ def draw_boxes(
     height, width = image.shape[:2]
     line = max(2, round(max(height, width) / 300))
     size = max(11, round(max(height, width) / 36))
-    # The best is drawn last, so that it is on top.
-    for i, box in reversed(list(enumerate(np.asarray(boxes, dtype=float).reshape(-1, 4)))):
-        name = class_names[labels[i] - 1]
-        colour = class_colour(labels[i])
-        left, top, right, bottom = box.tolist()
-        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=line)
-        text, font = legible(name if scores is None else f"{name} {scores[i]:.2f}", size)
-        x1, y1, x2, y2 = pen.textbbox((0, 0), text, font=font)
-        label_width, label_height = x2 - x1 + 4, y2 - y1 + 4
-        # Above the box, or inside where the image ends; never beyond its sides.
-        x = min(max(0.0, left), max(0.0, width - label_width))
-        y = top - label_height if top >= label_height else max(0.0, top)
-        y = min(y, max(0.0, height - label_height))
-        pen.rectangle((x, y, x + label_width, y + label_height), fill=colour)
+    frames = np.asarray(boxes, dtype=float).reshape(-1, 4).tolist()
+    names = [class_names[label - 1] for label in labels]
+    if scores is not None:
+        names = [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
+    texts = [legible(name, size) for name in names]
+    extents = [pen.textbbox((0, 0), text, font=font) for text, font in texts]
+    corners = label_corners(
+        frames, [(x2 - x1 + 4, y2 - y1 + 4) for x1, y1, x2, y2 in extents], (width, height)
+    )
+    order = range(len(frames) - 1, -1, -1)  # the best is drawn last, so that it is on top
+    for i in order:
+        left, top, right, bottom = frames[i]
+        ends = left, top, max(left, right), max(top, bottom)
+        pen.rectangle(ends, outline=class_colour(labels[i]), width=line)
+    for i in order:
+        colour, (text, font) = class_colour(labels[i]), texts[i]
+        (x, y), (x1, y1, x2, y2) = corners[i], extents[i]
+        pen.rectangle((x, y, x + x2 - x1 + 4, y + y2 - y1 + 4), fill=colour)
         ink = "black" if luminance(colour) > 140 else "white"
         pen.text((x + 2 - x1, y + 2 - y1), text, fill=ink, font=font)
     return np.asarray(canvas)
+
+
+def label_corners(
+    boxes: Sequence[Sequence[float]],
+    sizes: Sequence[tuple[float, float]],
+    image: tuple[int, int],
+) -> list[tuple[float, float]]:
+    """Where labels go so that none covers another, as long as there is room around their boxes.
+
+    The first has the first choice: above its box, inside at the top, below, inside at the bottom,
+    each at the left end and then at the right. Where every place is taken it is the one that
+    covers least.
+
+    Args:
+        boxes: D of them, xyxy in pixels.
+        sizes: `(width, height)` of the D labels in pixels.
+        image: `(width, height)` in pixels; no label leaves it.
+
+    Returns:
+        The D upper left corners `(x, y)`.
+    """
+    taken = np.zeros((0, 4))
+    for (left, top, right, bottom), (w, h) in zip(boxes, sizes, strict=True):
+        rows = [top - h, top, bottom, bottom - h]
+        rows = [y for y in rows if 0 <= y <= image[1] - h] or [0.0]
+        places = [(x, y) for y in rows for x in (left, right - w)]
+        spots = np.array([(x, y, x + w, y + h) for x, y in places])
+        beyond = np.maximum(spots[:, 2] - image[0], 0)  # pushed back from the right, then left
+        spots[:, (0, 2)] -= beyond[:, None]
+        spots[:, (0, 2)] -= np.minimum(spots[:, 0], 0)[:, None]
+        sides = np.minimum(spots[:, None, 2:], taken[:, 2:]) - np.maximum(
+            spots[:, None, :2], taken[:, :2]
+        )
+        covered = sides.clip(0).prod(-1).sum(-1)
+        taken = np.concatenate((taken, spots[covered.argmin()][None]))
+    return [(x, y) for x, y in taken[:, :2].tolist()]
 
 
 def class_colour(label: int) -> tuple[int, int, int]:

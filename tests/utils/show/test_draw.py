@@ -12,6 +12,7 @@ from utils.show.draw import (
     class_colour,
     draw_boxes,
     draw_precision_recall,
+    label_corners,
     legible,
     side_by_side,
 )
@@ -32,6 +33,24 @@ def test_labels_stay_inside_the_image(box: list[float]) -> None:
     image = np.zeros((100, 120, 3), np.uint8)
     drawn = draw_boxes(image, [box], [1], ["a very long class name indeed"])
     assert (drawn.sum(-1) > 600).any()  # light ink or bright label somewhere
+
+
+def test_labels_of_the_same_place_move_apart() -> None:
+    box, label = (20.0, 30.0, 80.0, 90.0), (50.0, 10.0)
+    corners = label_corners([box] * 4, [label] * 4, (200, 200))
+    # Above at the left; at the right, 80 - 50 = 30, it would cover that; inside at the top; below;
+    # inside at the bottom.
+    assert corners == [(20, 20), (20, 30), (20, 90), (20, 80)]
+    wide = (20.0, 30.0, 130.0, 90.0)
+    assert label_corners([wide] * 2, [label] * 2, (200, 200)) == [(20, 20), (80, 20)]
+    # Neighbours: the second starts at 40, under the first, which ends at 70.
+    assert label_corners([box, (40, 30, 95, 90)], [label] * 2, (200, 200))[1] == (40, 30)
+
+
+def test_labels_cover_each_other_only_where_there_is_no_room() -> None:
+    # A picture as high as a label has one place.
+    assert label_corners([(0, 0, 9, 9)] * 2, [(9, 9)] * 2, (9, 9)) == [(0, 0), (0, 0)]
+    assert label_corners([(5, 5, 6, 6)], [(30, 12)], (20, 9)) == [(0, 0)]  # larger than all
 
 
 def test_no_box_changes_nothing() -> None:
