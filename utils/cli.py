@@ -61,9 +61,10 @@ def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> 
             keywords |= {"type": kind, "choices": field.metadata["choices"]}
             keywords |= {"nargs": "*"} if many else {}
         by_preset = {name: of[field.name] for name, of in presets.items() if field.name in of}
-        if by_preset:  # the dataclass asks its preset where the command line says nothing
+        # Where the command line says nothing, a config asks its preset, and a run its recipe.
+        if field.default is None:
             keywords["default"] = argparse.SUPPRESS
-            keywords["help"] += f" (default: {listed(by_preset)})"
+            keywords["help"] += f" (default: {listed(by_preset) or 'by --recipe'})"
         parser.add_argument(flag(field.name), **keywords)
     values = vars(parser.parse_args(arguments))
     return schema(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

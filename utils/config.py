@@ -18,6 +18,8 @@ LARGEST = 1e9
 DIFFICULT = ("ignore", "train", "background")
 # How loud a teacher is in the course of a run, see nets/schedule.py.
 KD_SCHEDULES = ("constant", "cosine", "linear")
+# Which settings a run takes where none are given, see utils/recipes.py.
+RECIPES = ("auto", "paper", "scratch", "finetune")
 ARITHMETICS = ("auto", "off", "bf16", "fp16")
 
 
@@ -51,6 +53,8 @@ class DataConfig:
 class TrainConfig(DataConfig):
     """Training of one network. The defaults are the paper's schedule for VOC07+12: 120,000 steps
     of 32 images are 232 epochs, the rate falls after 80,000 and 100,000.
+
+    What is None is decided by the recipe once the number of steps is known; see `utils.recipes`.
     """
 
     train: tuple[str, ...] = option(
@@ -78,18 +82,25 @@ class TrainConfig(DataConfig):
         1, "parts of a batch that go through the network one after the other; saves memory"
     )
     epochs: int = option(232, "passes over the training splits")
-    optimizer: str = option("sgd", "optimiser", ("sgd", "adamw"))
-    lr: float = option(1e-3, "learning rate after warm-up; try 1e-3 with adamw too")
+    recipe: str = option(
+        "auto",
+        "decides those settings whose defaults name it: the paper's schedule, or what learns from "
+        "random weights, or from learned ones; auto takes one by what the run starts from and how "
+        "long it is, and says so",
+        RECIPES,
+    )
+    optimizer: str = option(None, "optimiser", ("sgd", "adamw"))
+    lr: float = option(None, "learning rate after warm-up")
     momentum: float = option(0.9, "momentum of SGD, first beta of AdamW")
-    weight_decay: float = option(5e-4, "for weights of convolutions; norms and biases have none")
-    schedule: str = option("multistep", "learning-rate schedule", ("multistep", "cosine"))
+    weight_decay: float = option(None, "for weights of convolutions; norms and biases have none")
+    schedule: str = option(None, "learning-rate schedule", ("multistep", "cosine"))
     milestones: tuple[float, ...] = option(
         (2 / 3, 5 / 6), "parts of the run after which multistep divides the rate by 10"
     )
-    warmup: int = option(500, "steps over which the rate rises from 0; at most a tenth of the run")
+    warmup: int = option(None, "steps over which the rate rises from 0; at most a tenth of the run")
     clip_norm: float = option(0.0, "largest gradient norm; 0: no limit, as in the paper")
     freeze_epochs: int = option(0, "epochs at the start in which the backbone does not train")
-    ema: float = option(0.0, "decay of the averaged weights, e.g. 0.999; 0 turns them off")
+    ema: float = option(None, "decay of the averaged weights, e.g. 0.999; 0 turns them off")
     amp: str = option(
         "auto",
         "arithmetic; auto is bf16 on a GPU that has it and on a CPU that is faster with it; off is "
@@ -111,7 +122,7 @@ class TrainConfig(DataConfig):
         DIFFICULT,
     )
     expand: float = option(
-        4.0,
+        None,
         "largest zoom-out; 1 turns it off, as short runs want (it doubles the paper's schedule)",
     )
 
@@ -139,7 +150,7 @@ class TrainConfig(DataConfig):
         at_least(self, 1, "expand")
         above(self, 0, "lr")
         for name, low, high in (("ema", 0, 1), ("momentum", 0, 1)):
-            if not low <= getattr(self, name) < high:
+            if getattr(self, name) is not None and not low <= getattr(self, name) < high:
                 raise ValueError(f"{flag(name)} must be in [0, 1), not {getattr(self, name)}")
         if any(not 0 < m < 1 for m in self.milestones):
             raise ValueError(f"--milestones must be parts of the run in (0, 1): {self.milestones}")
@@ -314,7 +325,7 @@ def at_least(config: Any, low: float, *names: str) -> None:
     """Raises ValueError for a field that is below `low`, or above all that can be meant."""
     for name in names:
         value = getattr(config, name)
-        if not low <= value <= LARGEST:
+        if value is not None and not low <= value <= LARGEST:
             limit = f"at most {LARGEST:g}" if value > LARGEST else f"at least {low}"
             raise ValueError(f"{flag(name)} must be {limit}, not {value}")
 
@@ -323,6 +334,6 @@ def above(config: Any, low: float, *names: str) -> None:
     """Raises ValueError for a field that is not above `low`, or above all that can be meant."""
     for name in names:
         value = getattr(config, name)
-        if not low < value <= LARGEST:
+        if value is not None and not low < value <= LARGEST:
             limit = f"at most {LARGEST:g}" if value > LARGEST else f"above {low}"
             raise ValueError(f"{flag(name)} must be {limit}, not {value}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from utils import recipes
 from utils.config import TrainConfig
 from utils.data.store import Store, open_store
 from utils.engine.interrupts import Stopped, StopSignals
@@ -55,6 +56,7 @@ def fit(
     smaller = f"try --accumulate {2 * config.accumulate}, --cache ram, --amp bf16 or --backbone"
     with memory_for(config.batch_size, f"{smaller}, or lower it"):
         trainer = Trainer(task.to(device), train_store, config, precision)
+        print(recipes.describe(config, trainer.config))
         if goes_on(config) and not config.profile:
             description = resume(trainer, folder, description)
         else:

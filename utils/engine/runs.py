@@ -21,6 +21,7 @@ FREE = {"data", "classes", "logs", "name", "device", "workers", "cache", "skip_b
 FREE |= {"val_every", "log_every", "ledger_every", "preflight", "save_every", "profile", "compile"}
 FREE |= {"accumulate"}
 FREE |= {"teacher_pretrained"}  # of stage 1, a run of its own
+FREE |= {"recipe"}  # what it decides counts
 
 
 class RunFiles:
@@ -122,13 +123,15 @@ def goes_on(config: TrainConfig) -> bool:
 
 
 def is_run_of(config: TrainConfig) -> bool:
-    """Whether the run's config.json has the very same settings."""
+    """Whether the run's config.json has the very same settings, as far as they are given."""
     path = Path(config.logs) / config.name / "config.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, LookupError, TypeError):  # none, or damaged
         return False
-    return bool(found == settings(config))
+    ours = settings(config)
+    decided = {key for key, value in ours.items() if value is None}  # by the recipe
+    return isinstance(found, dict) and found | dict.fromkeys(decided) == ours
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from utils.config import TrainConfig
 from utils.engine.evaluation import channels_last
 from utils.engine.optim import AveragedModel, make_optimizer, make_schedule, measure_gradient
 from utils.engine.task import Shown, Task
+from utils.recipes import follow
 from utils.runtime.device import Precision
 from utils.runtime.distributed import average_gradients, kept_apart
 
@@ -35,9 +36,12 @@ class Updates:
 
     Args:
         task: on its device already.
-        config: the run's settings.
+        config: the run's settings, as given.
         precision: device and arithmetic.
         steps: how many there will be.
+
+    Attributes:
+        config: the settings, with what the recipe decides.
     """
 
     def __init__(self, task: Task, config: TrainConfig, precision: Precision, steps: int) -> None:
@@ -45,7 +49,8 @@ class Updates:
         self.parallel: nn.Module = self.task  # the task, with gradients averaged over processes
         self.knows_graph = False  # whether it has seen a backward since it was made
         self.frozen: bool | None = None
-        self.config, self.precision, self.total = config, precision, steps
+        self.config = config = follow(config, steps)
+        self.precision, self.total = precision, steps
         self.optimizer = make_optimizer(task, config)
         self.schedule = make_schedule(self.optimizer, config, steps)
         self.scaler = torch.GradScaler(

@@ -26,7 +26,7 @@ from utils.runtime.device import Precision
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(
-    val=("VOC2007/val",), epochs=2, batch_size=3, lr=0.1, val_every=1, device="cpu", warmup=0
+    val=("VOC2007/val",), epochs=2, batch_size=3, recipe="paper", lr=0.1, val_every=1, device="cpu"
 )
 
 

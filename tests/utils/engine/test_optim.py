@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +17,12 @@ from utils.engine.optim import (
     measure_gradient,
     over_taken_steps,
 )
+from utils.recipes import follow
+
+
+def decided(**given: Any) -> TrainConfig:
+    """A config of which everything is decided."""
+    return follow(TrainConfig(recipe="paper", **given), steps=1)
 
 
 def small() -> nn.Sequential:
@@ -25,13 +31,13 @@ def small() -> nn.Sequential:
 
 def test_norms_and_biases_do_not_decay() -> None:
     model = small()
-    optimizer = make_optimizer(model, TrainConfig(weight_decay=0.1))
+    optimizer = make_optimizer(model, decided(weight_decay=0.1))
     assert isinstance(optimizer, SGD)
     decayed, free = optimizer.param_groups
     assert [id(p) for p in decayed["params"]] == [id(model[0].weight)]
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
     assert len(free["params"]) == 3
-    assert isinstance(make_optimizer(model, TrainConfig(optimizer="adamw")), AdamW)
+    assert isinstance(make_optimizer(model, decided(optimizer="adamw")), AdamW)
 
 
 def test_adamw_goes_on_with_what_was_frozen() -> None:
@@ -62,12 +68,12 @@ def rates(config: TrainConfig, steps: int) -> list[float]:
 
 
 def test_multistep_falls_after_two_thirds_and_five_sixths() -> None:
-    found = rates(TrainConfig(lr=1.0, warmup=0), 12)
+    found = rates(decided(lr=1.0), 12)
     assert found == pytest.approx([1.0] * 8 + [0.1] * 2 + [0.01] * 2)
 
 
 def test_warm_up_takes_at_most_a_tenth_of_the_run() -> None:
-    assert rates(TrainConfig(lr=1.0, warmup=500), 40)[:5] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+    assert rates(decided(lr=1.0, warmup=500), 40)[:5] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
 
 
 def test_cosine_falls_from_the_rate_to_nearly_nothing() -> None:
@@ -163,7 +169,7 @@ def test_an_average_over_tensors_that_no_longer_train_is_not_saved() -> None:
 def test_what_is_frozen_from_the_start_is_not_optimised() -> None:
     model = small()
     model[0].requires_grad_(False)
-    optimizer = make_optimizer(model, replace(TrainConfig(), lr=0.1))
+    optimizer = make_optimizer(model, decided(lr=0.1))
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
 
 
