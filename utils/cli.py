@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import re
 import signal
 import sys
 import typing
@@ -17,19 +18,56 @@ from utils.engine.interrupts import Stopped
 from utils.files import described
 from utils.runtime.distributed import is_main, processes
 from utils.runtime.memory import keep_freed_memory
+from utils.suggest import meant
 
 T = TypeVar("T")
+
+# How --help groups the settings of training; those of a smaller program need no groups.
+GROUPS = {
+    "data": "data train val classes skip_bad difficult unlabelled unlabelled_fraction pseudo_score",
+    "network": "backbone pretrained weights",
+    "schedule": "recipe epochs batch_size accumulate optimizer lr momentum weight_decay schedule "
+    "milestones warmup clip_norm freeze_epochs ema expand patience",
+    "losses": "neg_pos_ratio negatives_for_hard conf_weight loc_weight",
+    "distillation": "teacher teacher_backbone teacher_epochs teacher_pretrained preset soft_weight "
+    "l2_weight distill share temperature neg_w pos_w reg_m kd_schedule kd_final kd_epochs "
+    "teacher_views memo memo_best_effort match_priors preflight",
+    "running": "name logs resume seed device cache workers amp compile sync_bn val_every log_every "
+    "ledger_every save_every profile",
+}
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Lines of the description as they are; defaults behind the help, where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return (
+            super()._get_help_string(action)
+            if action.default not in ("", (), None)
+            else action.help
+        )
 
 
 class Parser(argparse.ArgumentParser):
     """argparse with one-line errors, for what was started."""
 
     def __init__(self, **keywords: Any) -> None:
-        super().__init__(prog=program(), **keywords)
+        super().__init__(prog=program(), allow_abbrev=False, **keywords)
 
     def error(self, message: str) -> NoReturn:
         """Prints one line, in one process, and exits with status 2."""
+        message += self.meant(message)
         self.exit(2, f"{line(f'{self.prog}: {message} (see --help)')}\n" if is_main() else None)
+
+    def meant(self, message: str) -> str:
+        """What a misspelt flag or choice that argparse complains about probably was."""
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        if unknown:
+            return meant(unknown[1], self._option_string_actions)
+        choice = re.match(r"argument (--[\w-]+): invalid choice: '(.*?)'", message)
+        if choice:
+            return meant(choice[2], self._option_string_actions[choice[1]].choices or ())
+        return ""
 
 
 def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> T:
@@ -43,11 +81,14 @@ def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> 
         ValueError: a value is out of range.
         SystemExit: unknown flag, or a value of the wrong type; status 2 after one line.
     """
+    examples = "\n".join(f"  {text}" for text in getattr(schema, "examples", ()))
     parser = Parser(
         description=schema.__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Formatter,
+        usage="%(prog)s [SETTING ...]",
+        epilog=f"examples:\n{examples}" if examples else None,
     )
+    groups = groups_of(parser, [field.name for field in dataclasses.fields(schema)])  # type: ignore[arg-type]
     hints = typing.get_type_hints(schema)
     presets: dict[str, dict[str, Any]] = getattr(schema, "presets", {})
     for field in dataclasses.fields(schema):  # type: ignore[arg-type]  # T is a dataclass
@@ -65,9 +106,18 @@ def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> 
         if field.default is None:
             keywords["default"] = argparse.SUPPRESS
             keywords["help"] += f" (default: {listed(by_preset) or 'by --recipe'})"
-        parser.add_argument(flag(field.name), **keywords)
+        groups.get(field.name, parser).add_argument(flag(field.name), **keywords)
     values = vars(parser.parse_args(arguments))
     return schema(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def groups_of(parser: Parser, names: Sequence[str]) -> dict[str, argparse._ArgumentGroup]:
+    """The group of each setting, made in the order of `GROUPS`; empty where few need them."""
+    if not {"recipe", "backbone"} <= set(names):
+        return {}
+    wanted = {title: set(words.split()) & set(names) for title, words in GROUPS.items()}
+    groups = {title: parser.add_argument_group(title) for title, known in wanted.items() if known}
+    return {name: groups[title] for title in groups for name in wanted[title]}
 
 
 def listed(values: Mapping[str, Any]) -> str:

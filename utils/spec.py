@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from utils.suggest import meant
+
 T = TypeVar("T")
 
 
@@ -46,12 +48,14 @@ def build(spec: str, registry: Mapping[str, Callable[..., T]], kind: str, **fixe
     """
     name, options = parse(spec)
     if name not in registry:
-        raise ValueError(f"unknown {kind} {name!r}; choose one of {', '.join(sorted(registry))}")
+        known = ", ".join(sorted(registry))
+        raise ValueError(f"unknown {kind} {name!r}{meant(name, registry)}; choose one of {known}")
     decided = {**fixed, **getattr(registry[name], "keywords", {})}  # of a functools.partial
     allowed = [key for key in inspect.signature(registry[name]).parameters if key not in decided]
     for key in options:
         if key not in allowed:
             raise ValueError(
-                f"{kind} {name!r} has no option {key!r}; it has {', '.join(allowed) or 'none'}"
+                f"{kind} {name!r} has no option {key!r}{meant(key, allowed)}; it has "
+                f"{', '.join(allowed) or 'none'}"
             )
     return registry[name](**options, **fixed)

@@ -1,10 +1,11 @@
 """Command lines: defaults, presets, refusals."""
 
 import dataclasses
+import shlex
 
 import pytest
 
-from utils.cli import parse_arguments
+from utils.cli import GROUPS, parse_arguments
 from utils.config import DistillConfig, MapConfig, PredictConfig, TrainConfig
 
 
@@ -122,3 +123,50 @@ def test_flags_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
         parse_arguments(TrainConfig, ["--epoch", "3"])
     assert exit_info.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+SCHEMAS = {
+    "train_teacher.py": TrainConfig,
+    "train_kd.py": DistillConfig,
+    "get_map.py": MapConfig,
+    "predict.py": PredictConfig,
+}
+
+
+def test_every_setting_of_training_has_its_place_in_the_help() -> None:
+    placed = " ".join(GROUPS.values()).split()
+    assert len(placed) == len(set(placed))
+    assert {field.name for field in dataclasses.fields(DistillConfig)} <= set(placed)
+
+
+@pytest.mark.parametrize("script", SCHEMAS)
+def test_the_examples_of_the_help_are_command_lines(
+    script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = SCHEMAS[script]
+    assert len(schema.examples) == 3
+    for example in schema.examples:
+        program, *words = shlex.split(example)
+        assert program == script
+        parse_arguments(schema, words)
+    with pytest.raises(SystemExit, match="0"):
+        parse_arguments(schema, ["--help"])
+    text = capsys.readouterr().out
+    assert all(example in text for example in schema.examples)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--batchsize", "3"], "unrecognized arguments: --batchsize 3; perhaps '--batch-size' is"),
+        (["--batchsize=3"], "perhaps '--batch-size' is meant"),
+        (["--recipe", "scrach"], "perhaps 'scratch' is meant"),
+        (["--xyz"], "unrecognized arguments: --xyz (see --help)"),
+    ],
+)
+def test_a_misspelt_flag_says_what_was_probably_meant(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse_arguments(TrainConfig, arguments)
+    assert said in capsys.readouterr().err

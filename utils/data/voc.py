@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from utils.data.images import IMAGE_SUFFIXES, image_size, read_image
 from utils.data.voc_xml import Annotation, annotation_from_xml, parse_xml
+from utils.suggest import meant
 
 __all__ = [
     "Annotation",
@@ -203,12 +204,15 @@ def split_file(devkit: Path, split: str) -> tuple[Path, Path]:
     year = devkit / parts[0]
     if not year.is_dir():
         there = sorted(path.name for path in devkit.iterdir() if (path / "ImageSets").is_dir())
-        raise FileNotFoundError(f"{year}: no such folder; {devkit} has {_few(there)}")
+        raise FileNotFoundError(
+            f"{year}: no such folder{meant(year.name, there)}; {devkit} has {_few(there)}"
+        )
     list_file = year / "ImageSets" / "Main" / f"{parts[1]}.txt"
     if not list_file.is_file():
         there = [path.stem for path in list_file.parent.glob("*.txt")]
         there.sort(key=lambda name: ("_" in name, name))  # VOC's lists by class come last
-        raise FileNotFoundError(f"{list_file}: no such split; {year} has {_few(there)}")
+        near = meant(list_file.stem, there)
+        raise FileNotFoundError(f"{list_file}: no such split{near}; {year} has {_few(there)}")
     return year, list_file
 
 
