@@ -5,7 +5,7 @@ the terms are applied here, in one line, and nowhere else. Asked for its ledger,
 whether the terms do their work.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -138,6 +138,14 @@ class DistillTask(DetectionTask):
             name: weight if name in OF_OBJECTS else weight * loudness
             for name, weight in self.weights.items()
         }
+
+    def others(self) -> dict[str, Callable[[Tensor], Detections]]:
+        """See `Task.others`: the teacher."""
+
+        def teacher(images: Tensor) -> Detections:
+            return postprocess(self.teacher(images), self.teacher.priors)
+
+        return {"teacher": teacher}
 
     def train(self, mode: bool = True) -> "DistillTask":
         """As every module's; the teacher stays in evaluation mode."""

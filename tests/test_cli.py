@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.browser import check_page
 from tests.conftest import Refused, Script
 from tools.demo.drawn_set import make_drawn_set
 from utils.cli import program
@@ -44,12 +45,30 @@ def test_two_stages_write_everything(runs: Path) -> None:
     for name, terms in (("student-teacher", {"conf", "loc"}), ("student", {"soft", "l2"})):
         files = {path.name for path in (runs / name).iterdir()}
         assert {"best.pth", "last.pth", "metrics.jsonl", "curves.png", "config.json"} <= files
+        assert "report.html" in files
         (row,) = read_metrics(runs / name / "metrics.jsonl")
         assert all(f"{part}/{term}" in row for part in ("train", "val") for term in terms)
         assert 0 <= row["mAP"] <= 1
     best = torch.load(runs / "student/best.pth", weights_only=True)
     assert best["backbone"] == "resnet18(width=0.125)"  # the student's, and nothing of the teacher
     assert not any("teacher" in key for key in best["model"])
+
+
+def test_pages_of_a_run_and_of_two(
+    runs: Path, tmp_path: Path, script: Script, refused: Refused
+) -> None:
+    page = (runs / "student/report.html").read_text("utf-8")
+    assert "teacher voc07" in page  # it has seen all images of so small a split
+    both = [runs / "student-teacher", runs / "student"]
+    out, split = tmp_path / "both.html", ["--device", "cpu", "--split", "VOC2007/test"]
+    assert script("tools.report", *both, "--out", out, *split) == 0
+    text = out.read_text("utf-8")
+    assert "2 runs side by side" in text
+    assert "VOC2007/test" in text
+    check_page(out, tmp_path, images=6)
+    assert "no such file" in refused("tools.report", tmp_path)
+    assert "no run is named" in refused("tools.report")
+    assert "named twice" in refused("tools.report", both[0], both[0])
 
 
 def test_map_of_a_checkpoint(runs: Path, drawn: Path, tmp_path: Path, script: Script) -> None:

@@ -61,6 +61,9 @@ def test_commands_run_in_the_order_of_the_page(
             assert (tmp_path / "logs/compare/comparison.png").exists()
         if name == "-m" and arguments[0] in ("tools.export", "tools.prune"):
             assert script(*arguments, "--device", "cpu") == 0, command
+        if name == "-m" and arguments[0] == "tools.report":
+            assert script(*arguments, "--device", "cpu") == 0, command
+            assert (tmp_path / "logs/students.html").exists()
         if name == "-m" and arguments[0] == "tools.scoreboard":
             assert script(*arguments, "--device", "cpu", "--runs", "1") == 0, command
             assert (tmp_path / "logs/scoreboard/scoreboard.png").exists()

@@ -106,7 +106,8 @@ def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> 
         if field.default is None:
             keywords["default"] = argparse.SUPPRESS
             keywords["help"] += f" (default: {listed(by_preset) or 'by --recipe'})"
-        groups.get(field.name, parser).add_argument(flag(field.name), **keywords)
+        name = field.name if field.metadata["positional"] else flag(field.name)
+        groups.get(field.name, parser).add_argument(name, **keywords)
     values = vars(parser.parse_args(arguments))
     return schema(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 

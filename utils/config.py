@@ -23,9 +23,19 @@ RECIPES = ("auto", "paper", "scratch", "finetune")
 ARITHMETICS = ("auto", "off", "bf16", "fp16")
 
 
-def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:  # noqa: A002
-    """A field with its default, its help and, where few values make sense, those values."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def option(
+    default: Any,
+    help: str,  # noqa: A002
+    choices: Sequence[str] | None = None,
+    *,
+    positional: bool = False,
+) -> Any:
+    """A field with its default, its help and, where few values make sense, those values.
+
+    A positional one is given without a flag.
+    """
+    metadata = {"help": help, "choices": choices, "positional": positional}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,9 @@ from utils.data.store import Store
 from utils.metrics.evaluator import Evaluator
 from utils.runtime.device import Precision
 from utils.runtime.distributed import gather, is_main, rank, world_size
+
+# How many images the page at the end of a run looks at for where others disagree.
+LOOKED_AT = 100
 
 
 class Seen(NamedTuple):
@@ -39,6 +42,7 @@ def evaluate(
     evaluator: Evaluator,
     precision: Precision,
     batch_size: int,
+    most: int | None = None,
 ) -> dict[str, float]:
     """Shows every image of a split to a network and tells the evaluator what it found.
 
@@ -52,13 +56,15 @@ def evaluate(
         evaluator: receives boxes in pixels of the original images.
         precision: device and arithmetic.
         batch_size: images a forward pass.
+        most: look at so many images, spread over the split, instead of all.
 
     Returns:
         The mean of each term over the batches, weighted by their positives, so that the split
         counts as one batch (a batch without any, which is divided by its hard negatives, weighs as
         one positive); and `images_per_second` of `predict` (reading is not counted).
     """
-    order = torch.arange(len(store)).split(batch_size)
+    count = min(len(store), most or len(store))
+    order = (torch.arange(count) * len(store) // count).split(batch_size)
     mine = range(rank(), len(order), world_size())
     batches = store.batches([order[number] for number in mine])
     hidden = not is_main() or None
@@ -80,7 +86,28 @@ def evaluate(
     for one in everything:
         tell(evaluator, store, one)
     slowest = max((seconds for _, seconds in parts), default=math.nan)
-    return {**mean_terms(everything), "images_per_second": len(store) / slowest}
+    return {**mean_terms(everything), "images_per_second": count / slowest}
+
+
+def look_beside(
+    others: Mapping[str, Callable[[Tensor], Detections]],
+    store: Store,
+    class_names: Sequence[str],
+    precision: Precision,
+    batch_size: int,
+) -> dict[str, Evaluator]:
+    """What others detect in some images of a split, see `LOOKED_AT` and `Task.others`, by name."""
+    evaluators = {name: Evaluator(class_names) for name in others}
+    for name, detect in others.items():
+
+        def predict(
+            images: Tensor, targets: Targets, detect: Callable[[Tensor], Detections] = detect
+        ) -> tuple[dict[str, Tensor], Detections]:
+            del targets
+            return {}, detect(images)
+
+        evaluate(predict, store, evaluators[name], precision, batch_size, LOOKED_AT)
+    return evaluators
 
 
 def tell(evaluator: Evaluator, store: Store, seen: Seen) -> None:

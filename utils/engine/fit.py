@@ -12,6 +12,7 @@ from torch import nn
 from utils import recipes
 from utils.config import TrainConfig
 from utils.data.store import Store, open_store
+from utils.engine.evaluation import look_beside
 from utils.engine.interrupts import Stopped, StopSignals
 from utils.engine.profiling import profile_steps
 from utils.engine.rehearsal import choose_arithmetic
@@ -19,9 +20,11 @@ from utils.engine.resume import resume
 from utils.engine.runs import LAST, RunFiles, goes_on, kept, run_folder
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
+from utils.metrics.evaluator import Evaluator
 from utils.runtime import distributed
 from utils.runtime.device import choose_precision, let_cudnn_try, memory_for
 from utils.runtime.provenance import PROVENANCE, provenance
+from utils.show.examples import View
 
 
 def fit(
@@ -125,7 +128,8 @@ def train_epochs(
     """Trains to the end of the schedule.
 
     Writes into `folder` after every epoch `last.pth` and a row of metrics.jsonl, and after every
-    validation `curves.png` and, where the mAP is the best so far, `best.pth`. `last.pth` is also
+    validation `curves.png`, `report.html` (with what the best network of this process detects) and,
+    where the mAP is the best so far, `best.pth`. `last.pth` is also
     written every `save_every` steps, before a validation, and when a signal asks for the end; a row
     of metrics.jsonl also every `log_every` steps. In whichever of these states a process is killed,
     resuming leads to the same weights and metrics.
@@ -142,6 +146,8 @@ def train_epochs(
     """
     config = trainer.config
     files = RunFiles(folder, description, trainer)
+    view: View | None = None
+    own = "student" if trainer.task.others() else "network"
     signals = StopSignals(f"the same command with --resume goes on from {folder / LAST}")
 
     def after_step() -> None:
@@ -161,17 +167,28 @@ def train_epochs(
             metrics = train_epoch(trainer, after_step)
             done = trainer.epoch + 1
             validated = done == config.epochs or (config.val_every and done % config.val_every == 0)
+            evaluator = Evaluator(class_names)
             if validated:
                 if validation:
                     files.save()
                     with signals.at_once():
-                        metrics |= validate(trainer, validation, class_names)
-                files.keep_if_best(metrics)
+                        metrics |= validate(trainer, validation, evaluator)
+                kept_one = files.keep_if_best(metrics)
+                if validation and (kept_one or not view):
+                    title = f"{' '.join(config.val)}, epoch {done}"
+                    view = View(title, validation.samples, {own: evaluator})
             trainer.next_epoch()
             files.write_epoch(metrics)
             files.save()
             if validated:
-                files.draw()
+                with signals.at_once():
+                    if view and validation and done == config.epochs:
+                        others = look_beside(
+                            trainer.task.others(), validation, class_names,
+                            trainer.precision, trainer.at_once,
+                        )  # fmt: skip
+                        view.networks.update(others)
+                    files.draw(view)
     files.close()
     print(kept(folder, config))
 
@@ -189,13 +206,13 @@ def train_epoch(trainer: Trainer, after_step: Callable[[], None]) -> dict[str, f
     }
 
 
-def validate(trainer: Trainer, store: Store, class_names: Sequence[str]) -> dict[str, float]:
-    """What the row of metrics says of a validation.
+def validate(trainer: Trainer, store: Store, evaluator: Evaluator) -> dict[str, float]:
+    """What the row of metrics says of a validation; the evaluator is told what was detected.
 
     Raises:
         FloatingPointError: a loss is infinite or NaN; an mAP may be NaN.
     """
-    scores = trainer.validate(store, class_names)
+    scores = trainer.validate(store, evaluator)
     losses = {name: value for name, value in scores.items() if name != "mAP"}
     if not all(map(math.isfinite, losses.values())):
         terms = ", ".join(f"{name} {value:g}" for name, value in losses.items())

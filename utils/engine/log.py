@@ -9,9 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from utils.engine.ledger import SHARE, WEIGHTED
+from utils.show.chart import steep
 from utils.show.report import without_nan
 
 METRICS = "metrics.jsonl"
+# What readings are called on pictures; a term of --distill has its own name there, too.
+TITLES = {
+    "mAP": "mAP, voc07, percent",
+    "loss": "loss, the weighted sum",
+    "conf": "conf: class of each prior",
+    "loc": "loc: boxes",
+    "soft": "soft: the teacher's probabilities",
+    "l2": "l2: boxes, bounded by the teacher's",
+    "weighted": "each term times its weight",
+    "share": "each term's share of the gradient",
+    "bound_active": "positives at which the bound acts, share",
+    "agreement": "priors that both name alike, share",
+    "agreement_on_positives": "positives that both name alike, share",
+    "grad_norm": "norm of the gradient",
+    "clipped": "steps whose gradient was clipped, share",
+    "skipped": "steps skipped, share",
+    "kd_factor": "loudness of the teacher",
+    "lr": "learning rate",
+}
+NOT_DRAWN = ("epoch", "positives", "images_per_second")
 
 
 class RunLog:
@@ -92,7 +113,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(folder: str | Path) -> Path:
-    """Draws `curves.png` from a run's metrics: each loss, train and val, the mAP, and the rate."""
+    """Draws `curves.png` from a run's metrics: the mAP, each loss, train and val, and the rate."""
     from matplotlib.figure import Figure
 
     folder = Path(folder)
@@ -105,6 +126,8 @@ def draw_curves(folder: str | Path) -> Path:
         for name, points in series.items():
             x, y = zip(*points, strict=True)
             axes.plot(x, y, label=name, marker="o" if len(points) < 30 else None, markersize=3)
+        if steep([y for points in series.values() for _, y in points]):
+            axes.set_yscale("log")
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.legend()
@@ -114,17 +137,19 @@ def draw_curves(folder: str | Path) -> Path:
 
 
 def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """The panels of `draw_curves`: title -> name of the series -> (epoch, value) points."""
+    """What there is to draw: title -> name of the series -> (epoch, value) points."""
     named: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for row in rows:
         for name, value in row.items():
-            group, _, title = name.rpartition("/")
-            if group + "/" in (SHARE, WEIGHTED):  # all terms in one panel
-                title, name = group.rpartition("/")[2], title
-            if value is not None and title not in ("epoch", "positives", "images_per_second"):
-                series = named.setdefault(title, {}).setdefault(name, [])
-                series.append((row["epoch"], value))
-    for title in ("mAP", "lr"):  # behind the losses
-        if title in named:
-            named[title] = named.pop(title)
-    return named
+            group, _, reading = name.rpartition("/")
+            of_term = group + "/" in (SHARE, WEIGHTED)
+            if value is None or reading in NOT_DRAWN or (of_term and value == 0):  # of weight 0
+                continue
+            series = group if group in ("train", "val") else "val" if reading == "mAP" else "train"
+            if of_term:  # all terms in one panel
+                reading, series = group.rpartition("/")[2], reading
+            point = row["epoch"], 100 * value if reading == "mAP" else value
+            named.setdefault(reading, {}).setdefault(series, []).append(point)
+    order = {"mAP": -2, "loss": -1, "grad_norm": 1, "lr": 2}
+    names = sorted(named, key=lambda name: order.get(name, 0))  # the others stay as they are
+    return {TITLES.get(name, name): named[name] for name in names}

@@ -13,7 +13,9 @@ from utils.engine.log import METRICS, RunLog, draw_curves, read_metrics
 from utils.engine.trainer import Trainer
 from utils.files import check_folder, naming
 from utils.runtime.distributed import barrier, is_main, restarted
-from utils.show.report import write_json
+from utils.show.examples import View
+from utils.show.report import cost, write_json
+from utils.show.run_page import PAGE, read_run, run_page
 
 LAST = "last.pth"
 # Settings that may differ when a run is resumed: they decide where and how, not what is computed.
@@ -29,15 +31,16 @@ class RunFiles:
 
     Args:
         folder: the run's folder; made where missing.
-        description: what every file says about network and origin, beside the settings and the
-            arithmetic that the mAP is measured in.
+        description: what every file says about network and origin, beside the settings, the
+            arithmetic that the mAP is measured in, the training images and the network's cost.
         trainer: the run, new or loaded with an earlier state.
     """
 
     def __init__(self, folder: Path, description: dict[str, Any], trainer: Trainer) -> None:
         self.folder, self.trainer = folder, trainer
-        arithmetic = trainer.precision.record()
-        self.content = {**description, "arithmetic": arithmetic, "config": settings(trainer.config)}
+        facts = {"arithmetic": trainer.precision.record(), "images": len(trainer.store)}
+        facts |= cost(trainer.task.model)
+        self.content = {**description, **facts, "config": settings(trainer.config)}
         self.log: RunLog | None = None
         if is_main():
             with naming(folder):
@@ -53,14 +56,20 @@ class RunFiles:
             content = {**self.content, "model": model, "training": training}
             save_checkpoint(self.folder / LAST, content, keep_previous=True)
 
-    def keep_if_best(self, metrics: dict[str, Any]) -> None:
-        """Writes best.pth where the mAP is the best so far, or nothing is validated."""
+    def keep_if_best(self, metrics: dict[str, Any]) -> bool:
+        """Writes best.pth where the mAP is the best so far, or nothing is validated.
+
+        Returns:
+            Whether it is; False in all but the main process.
+        """
         # NaN (no object to find) is no reason to throw the first network away.
-        if is_main() and not metrics.get("mAP", math.inf) <= self.trainer.best:
+        best_so_far = is_main() and not metrics.get("mAP", math.inf) <= self.trainer.best
+        if best_so_far:
             self.trainer.best = metrics.get("mAP", -math.inf)
             model = self.trainer.model.state_dict()
             best = {**self.content, "model": model, "metrics": metrics}
             save_checkpoint(self.folder / "best.pth", best)
+        return best_so_far
 
     def write_epoch(self, metrics: dict[str, Any]) -> None:
         """Adds the row of the epoch that has just been closed."""
@@ -79,11 +88,12 @@ class RunFiles:
                 place = {"epoch": trainer.epoch + 1, "step": trainer.steps}
                 self.log.write({**place, **row}, trainer.steps)
 
-    def draw(self) -> None:
-        """Writes curves.png."""
+    def draw(self, view: View | None) -> None:
+        """Writes curves.png and report.html, with the pictures of `view`."""
         if is_main():
             with naming(self.folder / "curves.png"):
                 draw_curves(self.folder)
+            run_page([read_run(self.folder)], view).write(self.folder / PAGE)
 
     def close(self) -> None:
         """Writes what is buffered; the files are there when any process returns from this."""

@@ -1,6 +1,6 @@
 """What the engine trains, as far as it needs to know."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -63,6 +63,10 @@ class Task(nn.Module):
     def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
         """The terms of a call, and what `model` detects."""
         raise NotImplementedError
+
+    def others(self) -> dict[str, Callable[[Tensor], Detections]]:
+        """What detects in images beside `model` and is worth seeing beside it, by name."""
+        return {}
 
     def divisor(self, parts: Sequence[Shown]) -> Tensor:
         """What the task is to divide by in each of the equal parts of a batch.

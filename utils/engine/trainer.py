@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -149,17 +149,16 @@ class Trainer(Updates):
             seen = self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
             return Shown(*seen, numbers(rows))
 
-    def validate(self, store: Store, class_names: Sequence[str]) -> dict[str, float]:
+    def validate(self, store: Store, evaluator: Evaluator) -> dict[str, float]:
         """Loss terms by the rule of training, and `mAP` (voc07), of the network to keep.
 
-        Of several processes the main one returns them.
+        Of several processes the main one returns them, and its evaluator is told what was detected.
         """
         spread_buffers(self.model)
         trained, self.task.model = self.task.model, self.model
         self.task.eval()
         self.task.progress.fill_(self.progress)
         try:
-            evaluator = Evaluator(class_names)
             terms = evaluate(self.task.evaluate, store, evaluator, self.precision, self.at_once)
         finally:
             self.task.model = trained

@@ -1,6 +1,8 @@
 """Where a run's files come from: the program, the machine, and the files that it was made from."""
 
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ PROVENANCE = "provenance"  # its place in a checkpoint
 
 
 def provenance(device: torch.device, files: Mapping[str, str | Path]) -> dict[str, Any]:
-    """`{"torch", "commit", "device", NAME: {"path", "sha256"}, ...}` with an entry for each file.
+    """`{"torch", "commit", "device", "command", NAME: {"path", "sha256"}, ...}`, files by name.
 
     Args:
         device: what the run computes on.
@@ -25,6 +27,7 @@ def provenance(device: torch.device, files: Mapping[str, str | Path]) -> dict[st
         "torch": str(torch.__version__),
         "commit": commit(),
         "device": device_name(device),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         **{n: {"path": str(p), "sha256": digest(p)} for n, p in files.items() if p},
     }
 

@@ -219,7 +219,7 @@ def test_a_task_is_told_each_images_number_and_the_progress(store: Store) -> Non
     assert not sets[0] & sets[1]
     assert not set(found[0].values()) & (sets[0] | sets[1])
     assert first.task.progressed == [0, 0.25, 0.5, 0.75]  # 2 epochs of 2 steps
-    first.validate(store, [str(i) for i in range(10)])
+    first.validate(store, Evaluator([str(i) for i in range(10)]))
     assert first.task.progressed[-1] == 1
 
 
