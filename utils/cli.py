@@ -81,7 +81,7 @@ def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> 
         ValueError: a value is out of range.
         SystemExit: unknown flag, or a value of the wrong type; status 2 after one line.
     """
-    examples = "\n".join(f"  {text}" for text in getattr(schema, "examples", ()))
+    examples = "\n".join(f"  {text}" for text in getattr(schema, "example_lines", ()))
     parser = Parser(
         description=schema.__doc__,
         formatter_class=Formatter,

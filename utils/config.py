@@ -142,7 +142,7 @@ class TrainConfig(DataConfig):
     loc_weight: float = option(1.0, "factor of the localisation loss")
 
     usual_backbone: ClassVar[str] = "vgg16"
-    examples: ClassVar[tuple[str, ...]] = (
+    example_lines: ClassVar[tuple[str, ...]] = (
         "train_teacher.py --classes VOCdevkit/A/classes.txt --train A/train --val A/val",
         "train_teacher.py --backbone 'resnet18(width=0.25)' --no-pretrained --epochs 60",
         "train_teacher.py --backbone 'resnet18(width=0.25)' --no-pretrained --epochs 60 --resume",
@@ -183,7 +183,7 @@ class DistillConfig(TrainConfig):
     """Training of a student under a teacher."""
 
     usual_backbone: ClassVar[str] = "mobilenetv2"
-    examples: ClassVar[tuple[str, ...]] = (
+    example_lines: ClassVar[tuple[str, ...]] = (
         "train_kd.py --teacher logs/teacher/best.pth --train MYSET/train --val MYSET/val",
         "train_kd.py --teacher logs/teacher/best.pth --preset soft --distill 'cwd(weight=3)' mgd",
         "train_kd.py --teacher-backbone resnet34 --teacher-epochs 30 --backbone mobilenetv2",
@@ -282,7 +282,7 @@ class DistillConfig(TrainConfig):
 class MapConfig(DataConfig):
     """Evaluation on a split, of a network or of any detector's VOC result files."""
 
-    examples: ClassVar[tuple[str, ...]] = (
+    example_lines: ClassVar[tuple[str, ...]] = (
         "get_map.py --weights logs/student/best.pth --split VOC2007/test --json map.json",
         "get_map.py --weights logs/student/best.pth --split MYSET/test --plots logs/student/plots",
         "get_map.py --detections results --classes model_data/voc_classes.txt",
@@ -317,7 +317,7 @@ class MapConfig(DataConfig):
 class PredictConfig:
     """Detection on images or a video."""
 
-    examples: ClassVar[tuple[str, ...]] = (
+    example_lines: ClassVar[tuple[str, ...]] = (
         "predict.py --weights logs/student/best.pth --source photo.jpg",
         "predict.py --weights logs/student/best.pth --source photos --score 0.3 --json",
         "predict.py --weights logs/student/best.pth --source camera:0 --frames 100",

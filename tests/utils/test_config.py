@@ -144,15 +144,15 @@ def test_the_examples_of_the_help_are_command_lines(
     script: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     schema = SCHEMAS[script]
-    assert len(schema.examples) == 3
-    for example in schema.examples:
+    assert len(schema.example_lines) == 3
+    for example in schema.example_lines:
         program, *words = shlex.split(example)
         assert program == script
         parse_arguments(schema, words)
     with pytest.raises(SystemExit, match="0"):
         parse_arguments(schema, ["--help"])
     text = capsys.readouterr().out
-    assert all(example in text for example in schema.examples)
+    assert all(example in text for example in schema.example_lines)
 
 
 @pytest.mark.parametrize(
