@@ -14,7 +14,8 @@ from torch import Tensor
 from nets.detect import cost_of, detect
 from nets.inputs import read_class_names
 from nets.outputs import Detections, Targets
-from nets.saved import check_class_names, load_detector
+from nets.postprocess import Limits
+from nets.saved import check_class_names, limits_for, load_detector
 from utils.cli import parse_arguments, run
 from utils.config import MapConfig
 from utils.data.store import open_store, read_samples
@@ -69,6 +70,7 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
     device = choose_device(config.device)
     wanted = read_class_names(config.classes) if config.classes else ()
     model, class_names, precision = load_detector(config.weights, device, config.amp, wanted)
+    limits = limits_for(model, Limits(config.score, config.nms, config.per_class, config.top_k))
     model = model.to(memory_format=torch.channels_last)
     if wanted:
         check_class_names(class_names, wanted)
@@ -79,7 +81,7 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
 
     def predict(images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
         del targets
-        return {}, detect(model, images)
+        return {}, detect(model, images, limits)
 
     with memory_for(config.batch_size):
         speed = evaluate(predict, store, evaluator, precision, config.batch_size)
@@ -88,7 +90,12 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
         f"{speed['images_per_second']:.1f} images/s (network and post-processing), "
         f"{used['dtype']} on {used['device']}"
     )
-    facts = {"weights": config.weights, "backbone": model.spec, "layout": model.layout}
+    facts: dict[str, Any] = {
+        "weights": config.weights,
+        "backbone": model.spec,
+        "layout": model.layout,
+    }
+    facts["limits"] = limits._asdict()
     return evaluator, {**facts, "arithmetic": used, "images": len(store), **speed, **cost_of(model)}
 
 

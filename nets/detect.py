@@ -10,12 +10,13 @@ from torch import Tensor
 
 from nets.exported import Exported
 from nets.outputs import Detections
-from nets.postprocess import postprocess
+from nets.postprocess import EVALUATED, SHOWN, Limits, postprocess
 from nets.ssd import SSD300
 from utils.boxes import Targets
 from utils.data.augment import resize
 from utils.data.images import pad_to_square
 from utils.data.store import LARGEST_SIDE
+from utils.runtime.clock import Clock
 from utils.show.report import cost
 
 
@@ -26,13 +27,31 @@ class Found(NamedTuple):
     scores: list[float]
     labels: list[int]
 
+    def only(self, labels: Sequence[int]) -> "Found":
+        """What of it has one of some labels."""
+        kept = [i for i, label in enumerate(self.labels) if label in labels]
+        boxes, scores = [self.boxes[i] for i in kept], [self.scores[i] for i in kept]
+        return Found(boxes, scores, [self.labels[i] for i in kept])
+
 
 @torch.no_grad()
-def detect(model: SSD300 | Exported, images: Tensor, score_threshold: float = 0.01) -> Detections:
-    """What an evaluation-mode network shows in `[B, 3, 300, 300]` float RGB 0..255."""
-    if isinstance(model, Exported):
-        return model.detect(images, score_threshold)
-    return postprocess(model(images), model.priors, score_threshold)
+def detect(
+    model: SSD300 | Exported,
+    images: Tensor,
+    limits: Limits = EVALUATED,
+    clock: Clock | None = None,
+) -> Detections:
+    """What an evaluation-mode network shows in `[B, 3, 300, 300]` float RGB 0..255.
+
+    An exported network has its post-processing inside.
+    """
+    clock = clock or Clock()
+    with clock.part("network"):
+        if isinstance(model, Exported):
+            return model.detect(images, limits)
+        outputs = model(images)
+    with clock.part("post-processing"):
+        return postprocess(outputs, model.priors, *limits)
 
 
 def cost_of(model: SSD300 | Exported) -> dict[str, float]:
@@ -40,25 +59,48 @@ def cost_of(model: SSD300 | Exported) -> dict[str, float]:
     return model.cost if isinstance(model, Exported) else cost(model)
 
 
-def detect_images(
-    model: SSD300 | Exported, images: Sequence[npt.NDArray[np.uint8]], score_threshold: float = 0.5
-) -> list[Found]:
-    """What an evaluation-mode network shows in images of any size, `[H, W, 3]` uint8 RGB each.
+def as_shown(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Tensor:
+    """Images of any size, `[H, W, 3]` uint8 RGB each, as a network sees them.
 
     They go through the very steps that evaluation on a split goes through.
+
+    Returns:
+        `[B, 3, 300, 300]` float RGB 0..255.
     """
-    device = model.priors.device
     count = len(images)
     squares = np.empty((count, LARGEST_SIDE, LARGEST_SIDE, 3), np.uint8)
     sizes = [pad_to_square(*pair) for pair in zip(images, squares, strict=True)]
     batch = torch.from_numpy(squares).to(device).permute(0, 3, 1, 2)
     nothing = Targets(torch.zeros(count, 0, 4), torch.zeros(count, 0, dtype=torch.long))
     resized, _ = resize(batch, torch.tensor(sizes, device=device).float(), nothing.to(device))
-    boxes, scores, labels = (x.cpu() for x in detect(model, resized, score_threshold))
-    results = []
-    for i, image in enumerate(images):
-        height, width = image.shape[:2]
-        real = labels[i] > 0
-        pixels = boxes[i][real] * torch.tensor((width, height, width, height))
-        results.append(Found(pixels.tolist(), scores[i][real].tolist(), labels[i][real].tolist()))
+    return resized
+
+
+def detect_images(
+    model: SSD300 | Exported,
+    images: Sequence[npt.NDArray[np.uint8]],
+    limits: Limits = SHOWN,
+    clock: Clock | None = None,
+) -> list[Found]:
+    """What an evaluation-mode network shows in images of any size, `[H, W, 3]` uint8 RGB each.
+
+    Args:
+        model: the network.
+        images: B of them, as they are.
+        limits: what post-processing keeps.
+        clock: is told what time goes to: `network`, the images' resizing included, and
+            `post-processing`.
+    """
+    clock = clock or Clock()
+    with clock.part("network"):
+        shown = as_shown(images, model.priors.device)
+    detections = detect(model, shown, limits, clock)
+    with clock.part("post-processing"):
+        boxes, scores, labels = (x.cpu() for x in detections)
+        results = []
+        for i, image in enumerate(images):
+            height, width = image.shape[:2]
+            real = labels[i] > 0
+            pixels = boxes[i][real] * torch.tensor((width, height, width, height))
+            results.append(Found(*(x.tolist() for x in (pixels, scores[i][real], labels[i][real]))))
     return results

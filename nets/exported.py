@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.outputs import Detections
-from nets.postprocess import Candidates, best_detections
+from nets.postprocess import EVALUATED, Candidates, Limits, best_detections
 from nets.priors import prior_boxes
 
 FORMAT = "ssd300-distillation/onnx/1"
@@ -57,11 +57,11 @@ class Exported(nn.Module):
         self.raw = "labels" not in {output.name for output in self.session.get_outputs()}
         self.register_buffer("priors", prior_boxes(self.layout), persistent=False)
 
-    def detect(self, images: Tensor, score_threshold: float = 0.01) -> Detections:
+    def detect(self, images: Tensor, limits: Limits = EVALUATED) -> Detections:
         """What the file shows in `[B, 3, 300, 300]` float RGB 0..255; see `nets.detect.detect`.
 
-        A file that takes bytes is given the nearest ones. Where the file's own score threshold is
-        the higher one, that one counts.
+        A file that takes bytes is given the nearest ones. Suppression is the file's own; so is the
+        score threshold, where the higher one, and the number of detections, where the lower one.
         """
         shown = as_bytes(images) if self.takes_bytes else images
         results = self.session.run(None, {"images": shown.contiguous().cpu().numpy()})
@@ -69,9 +69,11 @@ class Exported(nn.Module):
         if self.raw:
             boxes, scores = found
             batch, _, classes = scores.shape
-            candidates = candidates_of(boxes, scores, score_threshold)
-            return best_detections(candidates, batch, classes, self.iou_threshold)
-        return above(Detections(*found), score_threshold)
+            candidates = candidates_of(boxes, scores, limits.score)
+            rest = (limits.per_class, limits.per_image)
+            return best_detections(candidates, batch, classes, self.iou_threshold, *rest)
+        most = (x[:, : limits.per_image] for x in found)  # the best come first
+        return above(Detections(*most), limits.score)
 
 
 def as_bytes(images: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """What the flags of a run name: looked for before anything is downloaded, built or trained."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nets.saved import faults_of, names_in, refuse_exported
 from utils.config import CLASSES, DistillConfig, TrainConfig
 from utils.data.voc import check_splits, read_classes
 from utils.engine.checkpoint import load_tensors
+from utils.suggest import meant
 
 # How torch's files begin, zip or pickle; no text does.
 MAGIC = (b"PK\x03\x04", b"\x80")
@@ -90,3 +92,20 @@ def is_checkpoint(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(max(map(len, MAGIC))).startswith(MAGIC)
+
+
+def labels_named(names: Sequence[str], class_names: Sequence[str], flag: str) -> list[int]:
+    """The labels, 1..K, of some classes; several names may be joined by commas.
+
+    Raises:
+        ValueError: `flag` names a class that is not among the K.
+    """
+    labels = []
+    for name in ",".join(names).split(","):
+        if not (plain := name.strip()):
+            continue
+        if plain not in class_names:
+            hint = meant(plain, class_names) or f"; it has {', '.join(class_names)}"
+            raise ValueError(f"{flag}: the network knows no class {plain!r}{hint}")
+        labels.append(class_names.index(plain) + 1)
+    return labels

@@ -17,6 +17,19 @@ DENSE_GROUPS = 256
 FIRST = 5
 
 
+class Limits(NamedTuple):
+    """What `postprocess` keeps."""
+
+    score: float = 0.01
+    iou: float = 0.45
+    per_class: int = 400
+    per_image: int = 200
+
+
+EVALUATED = Limits()  # what AP is measured on
+SHOWN = Limits(score=0.5)  # what people look at
+
+
 class Candidates(NamedTuple):
     """Scores above the threshold, by image; `[N]` each, boxes `[N, 4]` xyxy in image fractions."""
 

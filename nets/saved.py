@@ -13,6 +13,7 @@ import torch
 from nets.exported import SUFFIX, Exported
 from nets.foreign.convert import convert
 from nets.foreign.networks import check_number, default_names, foreign_network
+from nets.postprocess import EVALUATED, Limits
 from nets.pruned import load_pruned_weights
 from nets.ssd import SSD300, load_weights, with_classes
 from utils.engine.checkpoint import is_ours, load_tensors
@@ -68,6 +69,19 @@ def load_detector(
         record = content.get("arithmetic") if is_ours(content) else None
         precision = recorded_precision(record, device)
     return model, names, precision
+
+
+def limits_for(model: SSD300 | Exported, limits: Limits) -> Limits:
+    """`limits`, where the network can keep to them.
+
+    Raises:
+        ValueError: an exported network has other ones built in.
+    """
+    if isinstance(model, Exported):
+        for name, flag in (("iou", "--nms"), ("per_class", "--per-class")):
+            if getattr(limits, name) != getattr(EVALUATED, name):
+                raise ValueError(f"{flag}: built into an exported network; export it anew")
+    return limits
 
 
 def network_in(

@@ -156,7 +156,67 @@ def test_predictions_on_a_folder_and_a_video(runs: Path, tmp_path: Path, script:
     arguments += ["--source", video, "--frames", "4", "--batch-size", "3", "--amp", "bf16"]
     assert script("predict", *arguments, "--out", tmp_path / "b") == 0
     assert len(json.loads((tmp_path / "b/detections.json").read_text())) == 4
-    assert (tmp_path / "b/detections.mp4").stat().st_size > 0
+    assert (tmp_path / "b/clip.mp4").stat().st_size > 0
+    assert json.loads((tmp_path / "b/summary.json").read_text())["frames"] == 4
+
+
+def test_predictions_of_two_networks_with_everything(
+    runs: Path,
+    drawn: Path,
+    tmp_path: Path,
+    script: Script,
+    capsys: pytest.CaptureFixture[str],
+    refused: Refused,
+) -> None:
+    teacher, student = (runs / name / "best.pth" for name in ("student-teacher", "student"))
+    images = drawn / "VOC2007/JPEGImages"
+    words = ["--weights", teacher, "--compare", student, "--source", f"{images}/test_*.jpg"]
+    words += ["--out", tmp_path / "out", "--device", "cpu", "--score", "0.02", "--json"]
+    wanted = ["--classes", "disc,square", "--heatmap", "disc", "--top-k", "3", "--nms", "0.1"]
+    extras = ["--crops", tmp_path / "crops", "--counts"]
+    assert script("predict", *words, *wanted, *extras) == 0
+    found = json.loads((tmp_path / "out/detections.json").read_text())
+    facts = json.loads((tmp_path / "out/summary.json").read_text())
+    assert len(found) == facts["images"] == 6
+    rows = [row for of_image in found.values() for row in of_image]
+    assert {row["class"] for row in rows} <= {"disc", "square"}
+    assert max(map(len, found.values())) <= 3
+    ours, theirs = facts["networks"]
+    assert ours["detections"] == len(rows) == len(list((tmp_path / "crops").iterdir()))
+    assert sum(row["objects"] for row in ours["counts"].values()) == len(rows)
+    other = json.loads((tmp_path / "out/detections_compare.json").read_text())
+    assert theirs["detections"] == sum(map(len, other.values()))
+    assert set(ours["seconds"]) == {"network", "post-processing"}
+    assert set(facts["seconds"]) == {"decode", "drawing and writing"}
+    sizes = []
+    for folder in (images, tmp_path / "out"):
+        with Image.open(folder / "test_00000.jpg") as image:
+            sizes.append(image.size)
+    assert sizes[1][0] == 2 * sizes[0][0]
+    assert sizes[1][1] > sizes[0][1]
+    printed = capsys.readouterr().out
+    assert f"{student}:" in printed
+    assert "class   objects  images" in printed or ours["detections"] == 0
+    assert "of one of them: decode " in printed
+    for flags, message in (
+        (
+            ["--classes", "disk"],
+            "--classes: the network knows no class 'disk'; perhaps 'disc' is meant",
+        ),
+        (["--heatmap", "zebra"], "--heatmap: the network knows no class 'zebra'; it has "),
+        (["--nms", "1.5"], "--nms must be in 0 .. 1, not 1.5"),
+        (["--top-k", "0"], "--top-k must be at least 1, not 0"),
+    ):
+        assert message in refused("predict", *words, *flags)
+
+
+def test_limits_of_an_evaluation(runs: Path, drawn: Path, tmp_path: Path, script: Script) -> None:
+    words = ["--weights", runs / "student/best.pth", "--data", drawn, "--split", "VOC2007/test"]
+    words += ["--device", "cpu", "--workers", "1"]
+    files = tmp_path / "files"
+    assert script("get_map", *words, "--top-k", "2", "--save-detections", files) == 0
+    lines = [line for path in files.iterdir() for line in path.read_text().splitlines()]
+    assert len(lines) == 2 * 6  # the best two of six images
 
 
 def test_resume_gives_the_weights_of_an_uninterrupted_run(

@@ -20,6 +20,10 @@ DIFFICULT = ("ignore", "train", "background")
 KD_SCHEDULES = ("constant", "cosine", "linear")
 # Which settings a run takes where none are given, see utils/recipes.py.
 RECIPES = ("auto", "paper", "scratch", "finetune")
+# What post-processing keeps.
+NMS = "of two boxes of a class that overlap (IoU) by more, the lower score goes"
+PER_CLASS = "candidates of a class that are looked at"
+TOP_K = "most detections of an image"
 ARITHMETICS = ("auto", "off", "bf16", "fp16")
 
 
@@ -299,8 +303,16 @@ class MapConfig(DataConfig):
     )
     cache: str = option("none", "where decoded images live", ("auto", "device", "ram", "none"))
     json: str = option("", "write the result to this file")
-    plots: str = option("", "write precision-recall plots into this folder")
+    plots: str = option(
+        "",
+        "write pictures into this folder: precision-recall curves, the confusion matrix, "
+        "and the images that agree least with their objects",
+    )
     save_detections: str = option("", "write VOC result files into this folder")
+    score: float = option(0.01, "detections have a score above this")
+    nms: float = option(0.45, NMS)
+    per_class: int = option(400, PER_CLASS)
+    top_k: int = option(200, TOP_K)
 
     def __post_init__(self) -> None:
         """Refuses values that no run can work with."""
@@ -311,6 +323,7 @@ class MapConfig(DataConfig):
             raise ValueError("--split names no split; give at least one, as YEAR/SPLIT")
         if self.detections and not self.classes:
             raise ValueError("--detections needs --classes: result files do not name their order")
+        check_limits(self)
 
 
 @dataclass(frozen=True)
@@ -324,10 +337,25 @@ class PredictConfig:
     )
 
     weights: str = option("", "checkpoint, e.g. logs/RUN/best.pth, or exported network, *.onnx")
-    source: str = option("", "an image, a folder of images, a video, or camera:0")
+    source: str = option(
+        "",
+        "an image, a folder or pattern ('street/*.jpg') of images, a text file of paths, a video, "
+        "a URL (http, rtsp), or camera:0",
+    )
     out: str = option("logs/predict", "folder for the drawn results")
-    json: bool = option(False, "also write detections.json into --out")
-    score: float = option(0.5, "show detections with at least this score")
+    json: bool = option(False, "also write detections.json and summary.json into --out")
+    compare: str = option("", "show a second network beside --weights")
+    classes: tuple[str, ...] = option((), "show these classes only, as cat dog or cat,dog")
+    heatmap: tuple[str, ...] = option(
+        (), "colour the images by where the network sees these classes, or all"
+    )
+    crops: str = option("", "write each detected object into a file of its own in this folder")
+    counts: bool = option(False, "print how many objects of each class there are")
+    show: bool = option(False, "open a window; q ends")
+    score: float = option(0.5, "detections have a score above this")
+    nms: float = option(0.45, NMS)
+    per_class: int = option(400, PER_CLASS)
+    top_k: int = option(200, TOP_K)
     batch_size: int = option(8, "images a forward pass")
     device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
     amp: str = option(
@@ -344,8 +372,15 @@ class PredictConfig:
             raise ValueError("--weights and --source are needed; see --help")
         at_least(self, 1, "batch_size")
         at_least(self, 0, "frames")
-        if not 0 <= self.score <= 1:
-            raise ValueError(f"--score must be in 0 .. 1, not {self.score}")
+        check_limits(self)
+
+
+def check_limits(config: MapConfig | PredictConfig) -> None:
+    """Refuses limits that no post-processing can keep to."""
+    for name in ("score", "nms"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"{flag(name)} must be in 0 .. 1, not {getattr(config, name)}")
+    at_least(config, 1, "per_class", "top_k")
 
 
 def flag(name: str) -> str:

@@ -6,6 +6,7 @@ import torch
 
 from nets.detect import detect, detect_images
 from nets.outputs import Outputs
+from nets.postprocess import Limits
 from nets.ssd import SSD300
 from utils.boxes import encode
 
@@ -71,9 +72,9 @@ def test_a_batch_equals_single_images():
     model = SSD300("resnet18(width=0.125)", 2).eval()
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((80, 120), (300, 200))]
-    together = detect_images(model, pictures, 0.36)
+    together = detect_images(model, pictures, Limits(0.36))
     for image, expected in zip(pictures, together, strict=True):
-        (alone,) = detect_images(model, [image], 0.36)
+        (alone,) = detect_images(model, [image], Limits(0.36))
         assert alone.labels == expected.labels
         np.testing.assert_allclose(alone.scores, expected.scores, atol=1e-4)
 
@@ -82,11 +83,11 @@ def test_the_score_threshold():
     quiet = Fixed((0.2, 0.2, 0.6, 0.6), score=0.4).eval()
     (nothing,) = detect_images(quiet, [picture(30, 30)])
     assert nothing == ([], [], [])
-    (found,) = detect_images(quiet, [picture(30, 30)], score_threshold=0.3)
+    (found,) = detect_images(quiet, [picture(30, 30)], Limits(score=0.3))
     assert found.labels == [2]
     assert detect(quiet, torch.zeros(1, 3, 300, 300)).labels[0, :2].tolist() == [2, 0]
 
 
 def test_no_gradient():
     model = SSD300("resnet18(width=0.125)", 2).eval()
-    assert not detect(model, torch.zeros(1, 3, 300, 300), 0.0).scores.requires_grad
+    assert not detect(model, torch.zeros(1, 3, 300, 300), Limits(0.0)).scores.requires_grad

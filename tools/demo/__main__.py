@@ -19,6 +19,7 @@ from PIL import Image
 
 from nets.backbones import BACKBONES
 from nets.detect import detect_images
+from nets.postprocess import Limits
 from nets.saved import load_network
 from tools.demo.drawn_set import make_drawn_set
 from tools.jobs import script, script_beside, typed
@@ -148,7 +149,7 @@ def draw_comparison(out: Path, devkit: Path, images: int = 6) -> Path:
     columns = [truth]
     for name in ("teacher", "alone", "distilled"):
         model, _ = load_network(out / name / "best.pth")
-        found = detect_images(model, pictures, score_threshold=0.3)
+        found = detect_images(model, pictures, Limits(score=0.3))
         columns.append(
             [
                 draw_boxes(picture, boxes, labels, names, scores)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nets.exported import SUFFIX, Exported, require_runtime
+from nets.postprocess import Limits
 from nets.saved import load_network
 from nets.ssd import SSD300
 from tools.export.checking import TOLERANCE, check, precision_of
-from tools.export.graph import Limits, network_graph, require_onnx, whole_graph
+from tools.export.graph import network_graph, require_onnx, whole_graph
 from tools.export.quantise import Images, quantise
 from utils.cli import parse_arguments, run
 from utils.config import DataConfig, at_least, option

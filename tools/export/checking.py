@@ -14,9 +14,8 @@ from tqdm import tqdm
 from nets.detect import detect
 from nets.exported import Exported
 from nets.outputs import Detections, Targets
-from nets.postprocess import find_candidates, postprocess
+from nets.postprocess import Limits, find_candidates, postprocess
 from nets.ssd import SSD300
-from tools.export.graph import Limits
 from utils.boxes import iou
 from utils.data.augment import resize
 from utils.data.store import Store
@@ -68,7 +67,7 @@ def check(
         images = images.round() if exported.takes_bytes else images
         outputs = model(images)
         ours = postprocess(outputs, model.priors, limits.score, limits.iou)
-        theirs = exported.detect(images, limits.score)
+        theirs = exported.detect(images, limits)
         candidates = find_candidates(outputs, model.priors, limits.score - TOLERANCE)
         for i, index in enumerate(batch.indices.tolist()):
             two = (real(ours, i), real(theirs, i))

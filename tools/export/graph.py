@@ -7,7 +7,7 @@ text form, operation by operation, because there every tie and threshold counts.
 import json
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.exported import FORMAT
+from nets.postprocess import Limits
 from nets.ssd import SSD300
 from utils.boxes import VARIANCES
 from utils.data.augment import IMAGE_SIZE
@@ -95,15 +96,6 @@ detect (float[batch, P, columns] logits, float[batch, P, 4] offsets)
     one_column = Unsqueeze (ones, last_axis)
     boxes = Mul (unpadded, one_column)
 }}"""
-
-
-class Limits(NamedTuple):
-    """What post-processing keeps; see `nets.postprocess.postprocess`."""
-
-    score: float = 0.01
-    iou: float = 0.45
-    per_class: int = 400
-    per_image: int = 200
 
 
 class Heads(nn.Module):

@@ -1,8 +1,12 @@
-"""Images, folders, videos and cameras as one stream of frames, and where drawn frames go."""
+"""Images, folders, lists, videos, streams and cameras as one stream of frames."""
 
-import contextlib
+import glob
 import os
-from collections.abc import Iterator
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,13 +14,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from utils.data.images import IMAGE_SUFFIXES, read_image
-from utils.files import whole
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 CAMERA = "camera"
+STREAMS = ("http", "https", "rtsp", "rtsps", "rtmp")
 
 # OpenCV and its FFmpeg write what they think of a file to standard error, a dozen lines of it and
 # none of them with a name; we say what matters.
@@ -41,46 +44,154 @@ class Frame(NamedTuple):
 class Source:
     """A stream of frames.
 
-    video: whether they belong together, at `fps` frames a second.
+    name: of a video, what files about it are called after.
+    video: whether the frames belong together, at `fps` frames a second.
+    live: whether they come when they come: from a camera or a stream.
+    folders: where its files are.
     """
 
     frames: Iterator[Frame]
     video: bool
+    name: str = ""
     fps: float = 0.0
+    live: bool = False
+    folders: frozenset[Path] = frozenset()
 
 
 def open_source(source: str, *, skip_bad: bool = False) -> Source:
-    """What `--source` names: an image, a folder, a video, or `camera:0`.
+    """What `--source` names.
+
+    An image, a folder, a pattern (`street/*.jpg`, `**` for folders below), a text file with a path
+    a line, a video, a URL of an image or a video stream, or `camera:0`.
 
     Raises:
         FileNotFoundError: there is no such file or folder, or no image in it.
-        ValueError: it is neither an image nor a video, or cannot be opened. An unreadable image in
-            a folder is a ValueError when its turn comes, or a printed line with `skip_bad`.
+        ValueError: it is neither an image nor a video, or cannot be opened. An unreadable image
+            among several is a ValueError when its turn comes, or a printed line with `skip_bad`.
     """
     path = Path(source)
     if source.partition(":")[0] == CAMERA and not path.exists():
         return open_camera(source)
+    if urllib.parse.urlsplit(source).scheme in STREAMS:
+        return open_url(source)
+    if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+        return open_video(str(path))
+    return open_images(listed_paths(source), skip_bad)
+
+
+def listed_paths(source: str) -> list[Path]:
+    """The images that a path, a pattern or a text file stands for.
+
+    Raises:
+        FileNotFoundError, ValueError: see `open_source`.
+    """
+    path = Path(source)
     if path.is_dir():
         paths = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not paths:
             raise FileNotFoundError(f"{path}: no images in this folder")
-        return Source(read_images(paths, skip_bad), video=False)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such image, folder or video")
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return open_video(str(path))
-    return Source(iter([Frame(path.name, read_image(path))]), video=False)
+        return paths
+    if path.is_file() and path.suffix.lower() == ".txt":
+        return paths_in(path)
+    if path.is_file():
+        return [path]
+    if glob.has_magic(source):
+        found = sorted(Path(p) for p in glob.glob(source, recursive=True))  # noqa: PTH207
+        paths = [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES]
+        if not paths:
+            raise FileNotFoundError(f"--source {source}: no image is called like that")
+        return paths
+    raise FileNotFoundError(f"{path}: no such image, folder or video")
 
 
-def read_images(paths: list[Path], skip_bad: bool) -> Iterator[Frame]:
+def paths_in(file: Path) -> list[Path]:
+    """The paths in a text file, one a line, as seen from here or from the file's folder.
+
+    Raises:
+        FileNotFoundError: one of them is missing, or there is none.
+        ValueError: it is no text.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not UTF-8 text ({error}); save it as UTF-8") from None
+    paths = []
+    for number, line in enumerate(lines, start=1):
+        if name := line.strip():
+            tries = (Path(name), file.parent / name)
+            there = next((path for path in tries if path.is_file()), None)
+            if there is None:
+                raise FileNotFoundError(f"{file}: line {number}: {name}: no such image")
+            paths.append(there)
+    if not paths:
+        raise FileNotFoundError(f"{file}: names no image; write one path a line")
+    return paths
+
+
+def open_images(paths: Sequence[Path], skip_bad: bool) -> Source:
     """The frames of image files."""
-    for path in paths:
+    folders = frozenset(path.parent.resolve() for path in paths)
+    return Source(read_images(paths, skip_bad), video=False, folders=folders)
+
+
+def read_images(paths: Sequence[Path], skip_bad: bool) -> Iterator[Frame]:
+    """The frames of image files, each decoded when its turn comes."""
+    for name, path in zip(frame_names(paths), paths, strict=True):
         try:
-            yield Frame(path.name, read_image(path))
+            yield Frame(name, read_image(path))
         except ValueError as error:
             if not skip_bad:
                 raise ValueError(f"{error}; repair the file or pass --skip-bad") from error
             print(f"left out: {error}")
+
+
+def frame_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each file: its own, with folders in front where two are called alike."""
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    full = [str(path.absolute()) for path in paths]
+    top = os.path.commonpath([os.path.dirname(path) for path in full])  # noqa: PTH120
+    names = [Path(path).relative_to(top).as_posix().replace("/", "-") for path in full]
+    # One file twice, or a-b/c.jpg beside a/b-c.jpg.
+    return [
+        name if names.index(name) == i else f"{Path(name).stem}-{i}{Path(name).suffix}"
+        for i, name in enumerate(names)
+    ]
+
+
+def open_url(url: str) -> Source:
+    """The image behind a URL, or the frames of a stream."""
+    parts = urllib.parse.urlsplit(url)
+    path = Path(urllib.parse.unquote(parts.path))
+    if parts.scheme.startswith("http") and path.suffix.lower() in IMAGE_SUFFIXES:
+        return Source(iter([Frame(path.name, fetched(url))]), video=False)
+    capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        raise ValueError(f"--source {url}: nothing there that can be played; check the address")
+    known = path.suffix.lower() in VIDEO_SUFFIXES  # a file that is somewhere else
+    name = path.stem or "".join(c if c.isalnum() else "-" for c in parts.hostname or "stream")
+    return frames_of(capture, name, live=not known)
+
+
+def fetched(url: str) -> npt.NDArray[np.uint8]:
+    """The picture at a URL.
+
+    Raises:
+        ValueError: it cannot be fetched or decoded.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image"
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                path.write_bytes(answer.read())
+        except OSError as error:  # URLError is one
+            said = getattr(error, "reason", error)
+            raise ValueError(f"--source {url}: cannot be fetched ({said})") from None
+        try:
+            return read_image(path)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(path), f"--source {url}")) from None
 
 
 def open_camera(name: str) -> Source:
@@ -91,7 +202,7 @@ def open_camera(name: str) -> Source:
     capture = cv2.VideoCapture(int(number))
     if not capture.isOpened():
         raise ValueError(f"--source {name}: there is no such camera, or another program has it")
-    return frames_of(capture)
+    return frames_of(capture, f"{CAMERA}{number}", live=True)
 
 
 def open_video(path: str) -> Source:
@@ -101,12 +212,16 @@ def open_video(path: str) -> Source:
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in known else cv2.CAP_ANY)
     if not capture.isOpened():
         raise ValueError(f"{path}: OpenCV cannot open this video; convert it to mp4 (H.264)")
-    return frames_of(capture, path)
+    return frames_of(capture, Path(path).stem, path)
 
 
-def frames_of(capture: cv2.VideoCapture, path: str = "") -> Source:
+def frames_of(
+    capture: cv2.VideoCapture, name: str, path: str = "", *, live: bool = False
+) -> Source:
     """An opened video or camera as a stream of frames; `path` is that of a file."""
-    return Source(read_video(capture, path), video=True, fps=frame_rate(capture))
+    folders = frozenset([Path(path).parent.resolve()] if path else [])
+    frames = read_video(capture, path)
+    return Source(frames, True, name, frame_rate(capture), live, folders)
 
 
 def frame_rate(capture: cv2.VideoCapture) -> float:
@@ -130,65 +245,3 @@ def read_video(capture: cv2.VideoCapture, path: str = "") -> Iterator[Frame]:
             number += 1
     finally:
         capture.release()
-
-
-class ImageWriter(contextlib.ExitStack):
-    """Writes each drawn image under its own name, as PNG where that is neither PNG nor JPEG."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.folder = folder
-        self.written: set[Path] = set()
-
-    def write(self, name: str, image: npt.NDArray[np.uint8]) -> None:
-        """Adds one image."""
-        kept = Path(name).suffix.lower() in (".jpg", ".jpeg", ".png")
-        path = self.folder / (name if kept else f"{name}.png")
-        if path in self.written:  # a.bmp and a.bmp.png
-            path = path.with_name(f"{path.stem}_{len(self.written)}.png")
-        self.written.add(path)
-        with whole(path) as unfinished:
-            Image.fromarray(image).save(
-                unfinished, "PNG" if path.suffix.lower() == ".png" else "JPEG"
-            )
-
-
-class VideoWriter(contextlib.ExitStack):
-    """Writes drawn frames as `detections.mp4` into a folder.
-
-    Raises, when it is closed:
-        OSError: frames are missing, which OpenCV does not tell.
-    """
-
-    def __init__(self, folder: Path, source: Source) -> None:
-        super().__init__()
-        self.path, self.fps = folder / "detections.mp4", source.fps
-        self.frames = 0
-        self.writer: cv2.VideoWriter | None = None
-
-    def write(self, name: str, image: npt.NDArray[np.uint8]) -> None:
-        """Adds one frame; the first one decides the size."""
-        del name
-        if self.writer is None:
-            height, width = image.shape[:2]
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            self.writer = cv2.VideoWriter(str(self.path), codec, self.fps, (width, height))
-            if not self.writer.isOpened():
-                raise ValueError(f"{self.path}: OpenCV cannot write this video")
-            self.push(self.finish)
-        self.writer.write(np.ascontiguousarray(image[..., ::-1]))
-        self.frames += 1
-
-    def finish(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Completes the file; looks at it unless something has gone wrong already."""
-        assert self.writer is not None
-        self.writer.release()
-        if kind is None:
-            capture = cv2.VideoCapture(str(self.path))
-            found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-            capture.release()
-            if found < self.frames:
-                raise OSError(
-                    f"{self.path}: only {max(0, found)} of {self.frames} frames could be written; "
-                    "free some space, or choose another --out"
-                )

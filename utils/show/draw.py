@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import cv2
 import matplotlib
 import numpy as np
 import numpy.typing as npt
@@ -155,6 +156,36 @@ def side_by_side(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> Pi
             image.thumbnail((cell - 4, cell - 4))
             sheet.paste(image, (column * cell + 2, head + row * cell + 2))
     return np.asarray(sheet)
+
+
+def beside(pictures: Sequence[Picture], titles: Sequence[str]) -> Picture:
+    """Pictures of one size in a row, a strip with its title above each."""
+    height, width = pictures[0].shape[:2]
+    size = max(11, round(max(height, width) / 30))
+    strip = 2 * size
+    sheet = Image.new("RGB", (width * len(pictures), strip + height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for column, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        text, font = legible(title, size)
+        pen.text((column * width + size // 2, size // 3), text, fill="black", font=font)
+        sheet.paste(Image.fromarray(picture), (column * width, strip))
+    return np.asarray(sheet)
+
+
+def over_heat(image: Picture, heat: npt.NDArray[np.float32]) -> Picture:
+    """An image in grey, coloured where the heat is: from blue, 0, through yellow to red, 1.
+
+    Args:
+        image: `[H, W, 3]`.
+        heat: `[h, w]`, 0..1, over the whole image.
+    """
+    height, width = image.shape[:2]
+    large = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR).clip(0, 1)
+    colour = cv2.applyColorMap((255 * large).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    # Where nothing is seen the image shows through; even the surest place keeps some of it.
+    share = 0.25 + 0.45 * large[..., None]
+    return np.asarray((1 - share) * grey + share * colour, np.uint8)
 
 
 def draw_precision_recall(evaluator: Evaluator, path: str | Path) -> None:

@@ -13,11 +13,11 @@ from onnx import helper
 
 from nets.detect import cost_of, detect, detect_images
 from nets.exported import Exported
-from nets.postprocess import find_candidates
+from nets.postprocess import Limits, find_candidates
 from nets.saved import describe_network, load_detector, load_network
 from nets.ssd import SSD300
 from tools.export.checking import Found, compare, real
-from tools.export.graph import Limits, network_graph, whole_graph
+from tools.export.graph import network_graph, whole_graph
 from tools.export.quantise import Images
 from utils.data.augment import resize
 from utils.data.store import Store
@@ -86,7 +86,7 @@ def test_every_kind_detects_what_pytorch_does(weights, tmp_path, kind, batch, ne
     loaded = Exported(path)
     with torch.no_grad():
         candidates = find_candidates(model(images), model.priors, 0.04)
-    ours, theirs = detect(model, images, 0.05), detect(loaded, images, 0.05)
+    ours, theirs = detect(model, images, Limits(0.05)), detect(loaded, images, Limits(0.05))
     assert (ours.labels > 0).sum() > 20 * batch
     for i in range(batch):
         before = candidates.at(candidates.image == i)
@@ -115,7 +115,7 @@ def test_a_higher_threshold_than_the_file_has(exported):
     images = 255 * torch.rand(2, 3, 300, 300)
     everything = detect(loaded, images)
     threshold = float(everything.scores[:, 100].max())
-    some = detect(loaded, images, threshold)
+    some = detect(loaded, images, Limits(threshold))
     count = (everything.scores > threshold).sum(1)
     assert (count > 0).all()
     assert (count < 200).all()
@@ -127,8 +127,8 @@ def test_a_higher_threshold_than_the_file_has(exported):
 
 def test_pictures_of_any_size(exported, weights):
     pictures = [torch.randint(0, 256, (h, w, 3)).byte().numpy() for h, w in ((40, 70), (600, 500))]
-    ours = detect_images(load_network(weights)[0], pictures, 0.1)
-    theirs = detect_images(Exported(exported), pictures, 0.1)
+    ours = detect_images(load_network(weights)[0], pictures, Limits(0.1))
+    theirs = detect_images(Exported(exported), pictures, Limits(0.1))
     for one, other in zip(ours, theirs, strict=True):
         assert one.labels == other.labels
         assert one.scores == pytest.approx(other.scores, abs=1e-4)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from nets.outputs import Detections, Outputs
-from nets.postprocess import best_detections, find_candidates, postprocess
+from nets.postprocess import Limits, best_detections, find_candidates, postprocess
 from nets.ssd import SSD300
-from tools.export.graph import FROM_BYTES, RAW, SUPPRESS, Limits, constants, parsed
+from tools.export.graph import FROM_BYTES, RAW, SUPPRESS, constants, parsed
 
 CLASSES = 3
 NETWORK = SSD300("resnet18(width=0.125)", CLASSES)

@@ -1,13 +1,17 @@
 """Sources of frames and where drawn frames go."""
 
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from utils.data.media import ImageWriter, VideoWriter, open_source
+from utils.data.media import frame_names, open_source
 
 
 def write_video(path: Path, frames: int) -> None:
@@ -30,17 +34,6 @@ def test_frames_of_a_video_are_rgb_and_numbered(tmp_path: Path) -> None:
     assert frames[3].image[20, 30, 1:].max() < 12
 
 
-def test_a_written_video_can_be_read_again(tmp_path: Path) -> None:
-    write_video(tmp_path / "clip.avi", 3)
-    source = open_source(str(tmp_path / "clip.avi"))
-    with VideoWriter(tmp_path, source) as writer:
-        for frame in source.frames:
-            writer.write(frame.name, frame.image)
-    again = list(open_source(str(tmp_path / "detections.mp4")).frames)
-    assert len(again) == 3
-    assert again[0].image.shape == (48, 64, 3)
-
-
 def test_a_folder_is_read_in_order_of_names(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg", "c.txt"):
         if name.endswith("txt"):
@@ -61,17 +54,6 @@ def test_bad_images_are_left_out_when_asked(
         list(open_source(str(tmp_path)).frames)
     assert [f.name for f in open_source(str(tmp_path), skip_bad=True).frames] == ["b.png"]
     assert "left out: " in capsys.readouterr().out
-
-
-def test_images_are_written_under_their_names(tmp_path: Path) -> None:
-    image = np.zeros((6, 8, 3), np.uint8)
-    with ImageWriter(tmp_path) as writer:
-        writer.write("a.jpg", image)
-        writer.write("b.png", image)
-        writer.write("c.bmp", image)
-        writer.write("c.bmp.png", image)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["a.jpg", "b.png", "c.bmp.png", "c.bmp_3.png"]  # nothing is overwritten
 
 
 def test_cameras_that_are_not_there_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
@@ -99,19 +81,76 @@ def test_a_video_that_breaks_off_is_said_to(
     assert printed.err == ""
 
 
-def test_a_written_image_is_whole_or_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = np.zeros((6, 8, 3), np.uint8)
-    ImageWriter(tmp_path).write("a.jpg", image)
-    before = (tmp_path / "a.jpg").read_bytes()
+def save(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6), "red").save(path)
 
-    def fail(_: object, path: Path, kind: str) -> None:
-        path.write_text(f"half a {kind}")
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match=r"No space left on device: .*a.jpg"):
-        ImageWriter(tmp_path).write("a.jpg", image)
-    assert (tmp_path / "a.jpg").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
+def names(source: str) -> list[str]:
+    return [frame.name for frame in open_source(source).frames]
+
+
+def test_patterns(tmp_path: Path) -> None:
+    save(tmp_path / "a/1.jpg", tmp_path / "a/2.png", tmp_path / "b/c/1.jpg")
+    (tmp_path / "a/1.txt").write_text("no image")
+    assert names(f"{tmp_path}/a/1.*") == ["1.jpg"]
+    assert names(f"{tmp_path}/**/*.jpg") == ["a-1.jpg", "b-c-1.jpg"]
+    assert open_source(f"{tmp_path}/a/?.*").folders == {(tmp_path / "a").resolve()}
+    with pytest.raises(FileNotFoundError, match="no image is called like that"):
+        open_source(f"{tmp_path}/*.gif")
+
+
+def test_files_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "here.png", tmp_path / "list/near.png", tmp_path / "far.png")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "list/all.txt"
+    file.write_text(f"near.png\n\nhere.png\n{tmp_path}/far.png\n")
+    assert names(str(file)) == ["near.png", "here.png", "far.png"]
+    file.write_text("near.png\ngone.png\n")
+    with pytest.raises(FileNotFoundError, match=r"all.txt: line 2: gone.png: no such image"):
+        open_source(str(file))
+    file.write_text("\n")
+    with pytest.raises(FileNotFoundError, match="names no image"):
+        open_source(str(file))
+
+
+def test_frames_have_names_of_their_own() -> None:
+    paths = ["x/a.jpg", "x/y/a.jpg", "x/b.jpg", "x/a.jpg", "x/y-a.jpg"]
+    assert frame_names([Path(path) for path in paths]) == [
+        *("a.jpg", "y-a.jpg", "b.jpg", "a-3.jpg", "y-a-4.jpg")
+    ]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """The address of `tmp_path`, served on this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_what_is_behind_a_url(tmp_path: Path, site: str, capfd: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path / "red car.png")
+    write_video(tmp_path / "clip.avi", 3)
+    (tmp_path / "text.png").write_text("hello")
+    (frame,) = open_source(f"{site}/red%20car.png?size=8").frames
+    assert (frame.name, frame.image.shape) == ("red car.png", (6, 8, 3))
+    video = open_source(f"{site}/clip.avi")
+    assert (video.name, video.live, len(list(video.frames))) == ("clip", False, 3)
+    with pytest.raises(ValueError, match=rf"^--source {site}/gone.png: cannot be fetched"):
+        open_source(f"{site}/gone.png")
+    with pytest.raises(ValueError, match=rf"^--source {site}/text.png: the image cannot be deco"):
+        open_source(f"{site}/text.png")
+    with pytest.raises(ValueError, match="nothing there that can be played"):
+        open_source(f"{site}/gone.avi")
+    assert capfd.readouterr().err == ""
