@@ -13,6 +13,7 @@ from nets.tasks import DetectionTask, DistillTask, check_compatible
 from utils.config import TrainConfig
 from utils.engine.ledger import weighted
 from utils.engine.optim import make_optimizer
+from utils.recipes import follow
 
 TINY, OTHER = "resnet18(width=0.125)", "mobilenetv2(width=0.1)"
 KD_WEIGHTS = {"soft": 0.3, "conf": 0.7, "l2": 0.5, "loc": 1.0}
@@ -178,7 +179,7 @@ class TestTeacher:
         task = distill_task(hint=1.0)
         teachers = {id(p) for p in task.teacher.parameters()}
         assert not teachers & {id(p) for p in task.parameters() if p.requires_grad}
-        groups = make_optimizer(task, TrainConfig()).param_groups
+        groups = make_optimizer(task, follow(TrainConfig(), steps=1)).param_groups
         assert not teachers & {id(p) for group in groups for p in group["params"]}
         assert not any("teacher" in name for name in task.state_dict())
         assert {name.partition(".")[0] for name in task.state_dict()} == {"model", "distillers"}
