@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from tools.check_data.faults import KINDS, Box, Entry, Fault
 from tools.check_data.statistics import Reach
 from utils.data.images import read_image
-from utils.show.draw import Picture, draw_boxes
+from utils.show.draw import Picture, draw_boxes, fitted
 
 LONGEST_SIDE = 300  # pixels of a picture on the page
 # Kinds of which a picture shows nothing, or nothing worth the place.
@@ -112,7 +111,7 @@ def lonely(found: Reach, class_names: Sequence[str]) -> Iterator[Figure | None]:
         assert annotation is not None
         assert entry.image is not None
         try:
-            image, scale = fitted(read_image(entry.image))
+            image, scale = fitted(read_image(entry.image), LONGEST_SIDE)
         except (ValueError, OSError):
             continue
         numbers = [found.where[row][1] for row in rows]
@@ -129,7 +128,7 @@ def lonely(found: Reach, class_names: Sequence[str]) -> Iterator[Figure | None]:
 def drawn(entry: Entry, class_names: Sequence[str]) -> Picture:
     """An entry's picture with its sound objects and those with faults, which name the fault."""
     assert entry.image is not None
-    image, scale = fitted(read_image(entry.image))
+    image, scale = fitted(read_image(entry.image), LONGEST_SIDE)
     kinds: dict[Box, list[str]] = {}
     for bad in entry.bad_objects:
         kinds.setdefault(bad.box, []).append(f"{bad.kind}: {bad.name}")
@@ -143,14 +142,6 @@ def drawn(entry: Entry, class_names: Sequence[str]) -> Picture:
     bad_labels = list(range(len(class_names) + 1, len(names) + 1))
     height, width = image.shape[:2]
     return draw_boxes(image, boxes.clip(0, (width, height) * 2), bad_labels + labels, names)
-
-
-def fitted(image: Picture) -> tuple[Picture, float]:
-    """The picture at `LONGEST_SIDE`, so that labels are legible on small ones, and the factor."""
-    scale = LONGEST_SIDE / max(image.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8), scale
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:

@@ -143,6 +143,14 @@ def characters(font: str) -> frozenset[int]:
     return frozenset(FT2Font(font).get_charmap())
 
 
+def fitted(image: Picture, longest: int) -> tuple[Picture, float]:
+    """The picture with its longer side `longest`, so that labels are legible, and the factor."""
+    scale = longest / max(image.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8), scale
+
+
 def side_by_side(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> Picture:
     """Images in a grid, one column a title; each is fitted into a cell of 300 x 300."""
     cell, head = 300, 26

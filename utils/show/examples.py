@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from utils.data.images import read_image
 from utils.data.voc import Sample
 from utils.metrics.agreement import Agreement, Boxes, agreement, without_difficult
 from utils.metrics.evaluator import Evaluator
-from utils.show.draw import Picture, draw_boxes
+from utils.show.draw import draw_boxes, fitted
 from utils.show.page import Markup, figure
 
 SHOWN = 0.3  # detections with at least this score are drawn, and judged
@@ -54,14 +53,6 @@ class Example(NamedTuple):
 
     sample: Sample
     says: Agreement
-
-
-def fitted(image: Picture, longest: int) -> tuple[Picture, float]:
-    """The picture with its longer side `longest`, so that labels are legible, and the factor."""
-    scale = longest / max(image.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8), scale
 
 
 def shown(evaluator: Evaluator, sample: Sample) -> Boxes:

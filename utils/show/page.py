@@ -15,6 +15,8 @@ from utils.show.style import SERIES, style
 # Whatever a page holds, a browser may show the pictures in it and fetch nothing.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
+BROAD = 1.7  # a picture so many times as wide as high takes two places
+
 
 class Markup(str):
     """Text that is HTML already; any other text of a page is escaped."""
@@ -139,7 +141,8 @@ def figure(pictures: Mapping[str, Picture], title: str, caption: str) -> Markup:
     ]
     row = element("div", *shown, class_="row")
     words = element("figcaption", element("b", title), Markup("<br>"), caption)
-    return element("figure", row, words, style=f"--n:{len(shown)}")
+    breadth = sum(1 + (p.shape[1] > BROAD * p.shape[0]) for p in pictures.values())
+    return element("figure", row, words, style=f"--n:{breadth}")
 
 
 def grid(kind: str, items: Sequence[Markup]) -> Markup:

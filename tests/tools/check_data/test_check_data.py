@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from nets.priors import prior_boxes
+from tests.browser import check_page
 from tools.check_data.examine import examine_split
 from tools.check_data.faults import KINDS, Entry
 from tools.check_data.pictures import drawn as drawn_entry
@@ -225,6 +226,7 @@ def test_all_faults_are_found_at_once(
     assert "object 5 has no &lt;bndbox&gt;" in page
     assert "<bndbox>" not in page
     assert not list(tmp_path.rglob("*.tmp"))
+    check_page(html, tmp_path, images=3)
 
 
 def test_sound_data(drawn: Path, script: Callable[..., int], tmp_path: Path) -> None:
