@@ -50,6 +50,7 @@ def opened(page: Path, folder: Path, *, width: int = 1280, dark: bool = False) -
         pytest.skip("no Chromium")
     text = page.read_text("utf-8")
     assert "default-src 'none'" in text
+    folder.mkdir(exist_ok=True)
     copy, picture = folder / "copy.html", folder / f"{page.stem}-{width}-{dark}.png"
     text = text.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")
     copy.write_text(text.replace("</head>", f"{SCRIPT}</head>"), "utf-8")

@@ -80,5 +80,5 @@ def test_commands_run_in_the_order_of_the_page(
     assert len(ran) >= 6
     assert (tmp_path / "logs/student/map.json").exists()
     written = {path.name for path in (tmp_path / "logs/report").iterdir()}
-    assert written == {"teacher.json", "teacher.md", "teacher.png"}
+    assert written == {"teacher.json", "teacher.html"}
     assert len(list((tmp_path / "logs/predict").glob("*.jpg"))) == 6

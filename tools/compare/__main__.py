@@ -25,6 +25,7 @@ from types import FrameType
 from nets.inputs import check_checkpoint, check_inputs
 from tools.compare.comparison import compare, headline
 from tools.compare.jobs import Job, check_same, environments, finish
+from tools.compare.page import page
 from tools.compare.picture import draw
 from tools.compare.text import markdown
 from tools.compare.variants import Variant, make_variants, settings, teacher_job
@@ -70,7 +71,7 @@ class CompareConfig:
 
 
 def main(arguments: Sequence[str] | None) -> None:
-    """Settings -> runs that are missing -> comparison.json, comparison.md, comparison.png."""
+    """Settings -> runs that are missing -> comparison.json, .md, .png and .html."""
     own, shared = split_passed(arguments)
     config = parse_arguments(CompareConfig, own)
     require("compare", "scipy")
@@ -135,7 +136,8 @@ def report(
     text = markdown(comparison)
     (out / "comparison.md").write_text(text, encoding="utf-8")
     draw(comparison, out / "comparison.png")
-    print(f"\n{text}\nwritten: {out}/comparison.json, .md and .png")
+    page(comparison).write(out / "comparison.html")
+    print(f"\n{text}\nwritten: {out}/comparison.json, .md and .png\npage: {out}/comparison.html")
 
 
 def work(jobs: Sequence[Job], config: CompareConfig, running: Running) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.jobs import script
+from tools.scoreboard.page import page
 from tools.scoreboard.picture import draw_scoreboard
 from tools.scoreboard.table import markdown
 from tools.scoreboard.timing import latencies
@@ -20,6 +21,7 @@ from utils.files import check_folder, write_whole
 from utils.show.report import write_json
 
 TABLE, NUMBERS, PICTURE = "scoreboard.md", "scoreboard.json", "scoreboard.png"
+PAGE = "scoreboard.html"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class ScoreConfig(DataConfig):
         (), "what to compare, as NAME=PATH: checkpoints, *.onnx, folders of result files"
     )
     split: tuple[str, ...] = option(("VOC2007/test",), "splits to evaluate, as YEAR/SPLIT")
-    out: str = option("logs/scoreboard", f"folder for {TABLE}, {NUMBERS} and {PICTURE}")
+    out: str = option("logs/scoreboard", f"folder for {PAGE}, {TABLE}, {NUMBERS}, {PICTURE}")
     classes: str = option("", "class list; needed for result files, else that of the networks")
     runs: int = option(50, "single images that the latency is the median of")
     cache: str = option("none", "where decoded images live", ("auto", "device", "ram", "none"))
@@ -60,7 +62,7 @@ def split_entry(text: str) -> tuple[str, Path]:
 
 
 def main(arguments: Sequence[str] | None) -> None:
-    """Evaluates every entry, times the networks, writes table, JSON and picture."""
+    """Evaluates every entry, times the networks, writes table, JSON, picture and page."""
     config = parse_arguments(ScoreConfig, arguments)
     check_folder(config.out, "--out")
     entries = dict(map(split_entry, config.of))
@@ -81,6 +83,8 @@ def main(arguments: Sequence[str] | None) -> None:
     if networks:
         draw_scoreboard(rows, out / PICTURE)
         print(f"picture: {out / PICTURE}")
+    page(rows, config.split, config.batch_size).write(out / PAGE)
+    print(f"page: {out / PAGE}")
 
 
 def evaluated(config: ScoreConfig, name: str, path: Path) -> dict[str, Any]:

@@ -27,15 +27,22 @@ def markdown(rows: Mapping[str, Row], split: Sequence[str], batch_size: int) -> 
         f"| {' '.join(split)} | " + " | ".join(title for title, _ in COLUMNS) + " |",
         "|---|" + "---:|" * len(COLUMNS),
     ]
-    for name, row in rows.items():
-        cells = [cell(read, row) for _, read in COLUMNS]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    note = (
+    lines += [f"| {' | '.join(cells)} |" for cells in cells_of(rows)]
+    return "\n".join([*lines, "", note_of(batch_size), ""])
+
+
+def cells_of(rows: Mapping[str, Row]) -> list[list[str]]:
+    """The name of each network and what the columns say of it."""
+    return [[name, *(cell(read, row) for _, read in COLUMNS)] for name, row in rows.items()]
+
+
+def note_of(batch_size: int) -> str:
+    """What the columns are."""
+    return (
         "ms: one image, network and post-processing, median; img/s: the same in batches of "
         f"{batch_size}; parameters and GFLOPs: of the network before it was exported; AP, small, "
         "medium, large: COCO's."
     )
-    return "\n".join([*lines, "", note, ""])
 
 
 def cell(read: Callable[[Row], str], row: Row) -> str:

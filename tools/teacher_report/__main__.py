@@ -23,8 +23,8 @@ from nets.saved import check_class_names, load_network
 from nets.ssd import SSD300
 from nets.tasks import check_compatible
 from tools.teacher_report.calibration import LEAST_SCORE, calibration
-from tools.teacher_report.picture import draw
-from tools.teacher_report.tables import as_text, page, tables
+from tools.teacher_report.page import page
+from tools.teacher_report.tables import as_text, tables
 from tools.teacher_report.usefulness import NEARLY_ONE_HOT, SIDES, SIZES, Comparison, size_of
 from tools.teacher_report.verdict import FEW_OBJECTS, ROOM, conclusions, judge
 from utils.boxes import area
@@ -39,7 +39,7 @@ from utils.runtime.device import choose_device
 from utils.runtime.distributed import world_size
 from utils.show.report import average_precision, write_json
 
-PICTURE, PAGE = "teacher.png", "teacher.md"
+PAGE = "teacher.html"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class ReportConfig(DataConfig):
     reg_m: float = option(0.0, "margin of the teacher bound, in squared encoded units")
     match_priors: bool = option(False, "let student and teacher have different prior sets")
     json: str = option("", "write everything into this file")
-    out: str = option("", f"write {PAGE} and {PICTURE} into this folder")
+    out: str = option("", f"write the page {PAGE}, with charts and tables, into this folder")
+    tables: bool = option(False, "print every table behind the verdict, too")
 
     def __post_init__(self) -> None:
         """Refuses what cannot be meant."""
@@ -69,7 +70,7 @@ class ReportConfig(DataConfig):
 
 
 def main(arguments: Sequence[str] | None) -> None:
-    """One pass over the split -> tables and sentences, JSON, a page with a picture."""
+    """One pass over the split -> verdict in words, tables, JSON, a page with charts."""
     config = parse_arguments(ReportConfig, arguments)
     device = choose_device(config.device)
     check_splits(config.data, config.split, "--split")
@@ -83,18 +84,17 @@ def main(arguments: Sequence[str] | None) -> None:
         "student": {"weights": config.student, "backbone": student.spec},
         **facts(comparison, evaluators, count_objects(store, len(class_names))),
     }
-    for table in tables(report):
+    print("\n".join(report["conclusions"]))
+    for table in tables(report) if config.tables else ():
         print(f"\n{as_text(table)}")
-    print("\n" + "\n".join(report["conclusions"]))
     if config.json:
         write_json(config.json, report)
         print(f"everything: {config.json}")
     if config.out:
-        folder = Path(config.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        draw(report, folder / PICTURE)
-        (folder / PAGE).write_text(page(report, PICTURE), encoding="utf-8")
-        print(f"page: {folder / PAGE}, picture: {folder / PICTURE}")
+        page(report).write(Path(config.out) / PAGE)
+        print(f"page: {Path(config.out) / PAGE}")
+    if not (config.tables or config.json or config.out):
+        print("the numbers: --tables, --json FILE, or as a page with charts: --out FOLDER")
 
 
 def load_pair(config: ReportConfig, device: torch.device) -> tuple[SSD300, SSD300, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""A teacher report as tables: on the terminal and as Markdown."""
+"""A teacher report as tables, for the terminal and for its page."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,27 +128,3 @@ def as_text(table: Table) -> str:
     ]
     notes = [f"  {table.note}"] if table.note else []
     return "\n".join([table.title.upper(), *notes, *lines])
-
-
-def as_markdown(table: Table) -> str:
-    """The same as a section of a Markdown page."""
-    marks = ["---", *["---:" if len(table.head) > 2 else "---"] * (len(table.head) - 1)]
-    lines = [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-        for row in (table.head, marks, *table.rows)
-    ]
-    note = f"{table.note[0].upper()}{table.note[1:]}.\n\n" if table.note else ""
-    return f"## {table.title}\n\n{note}" + "\n".join(lines) + "\n"
-
-
-def page(report: Mapping[str, Any], picture: str) -> str:
-    """The Markdown page; `picture` is the name of the PNG beside it."""
-    head = (
-        f"# Is the teacher any use?\n\nTeacher `{report['teacher']['weights']}` "
-        f"({report['teacher']['backbone']}), student `{report['student']['weights']}` "
-        f"({report['student']['backbone']}), {report['images']} images of "
-        f"{' '.join(report['split'])}.\n\n"
-    )
-    sentences = "".join(f"- {line}\n" for line in report["conclusions"])
-    sections = "\n".join(map(as_markdown, tables(report)))
-    return f"{head}{sentences}\n![teacher less student, and reliability]({picture})\n\n{sections}"

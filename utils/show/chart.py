@@ -153,7 +153,7 @@ def drawn_line(
             element(
                 "circle",
                 element("title", f"{name}: {x:.6g}, {y:.4g}"),
-                cx=place[0], cy=place[1], r=2.6, style=colour,
+                cx=place[0], cy=place[1], r=2.6 if len(places) > 1 else 4.5, style=colour,
             )
             for place, (x, y) in zip(places, values, strict=True)
         ]  # fmt: skip

@@ -14,6 +14,7 @@ from PIL import Image
 
 from nets.saved import describe_network
 from nets.ssd import SSD300
+from tests.browser import check_page
 from tools.compare.comparison import compare
 from tools.compare.jobs import check_same, environments
 from tools.compare.text import markdown
@@ -180,6 +181,7 @@ def test_runs_are_made_once(
     assert (tmp_path / "comparison.md").read_text().startswith("# Comparison on VOC2007/test")
     with Image.open(tmp_path / "comparison.png") as picture:
         assert picture.width > 1000
+    check_page(tmp_path / "comparison.html", tmp_path / "browser", images=0)
 
     here.clear()  # more variants: only these are run
     own[-1:] = ["kd: --temperature 2", "longer: --alone --epochs 2"]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from nets.saved import describe_network
 from nets.ssd import SSD300
+from tests.browser import check_page
 from tools.scoreboard.__main__ import split_entry
 from tools.scoreboard.picture import front
 from tools.scoreboard.table import markdown
@@ -78,6 +79,8 @@ def test_checkpoints_and_result_files(drawn, tmp_path, script):
     assert table.count("\n| ") == 3
     with Image.open(out / "scoreboard.png") as picture:
         assert picture.width > 500
+    check_page(out / "scoreboard.html", tmp_path, images=0)
+    assert table.splitlines()[2].split(" | ")[1] in (out / "scoreboard.html").read_text("utf-8")
 
 
 class TestRefusals:

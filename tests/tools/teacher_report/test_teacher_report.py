@@ -10,6 +10,7 @@ from PIL import Image
 
 from nets.saved import describe_network
 from nets.ssd import SSD300
+from tests.browser import check_page
 from tools.teacher_report.__main__ import pair as pair_of
 from utils.data.voc import read_classes, read_split
 from utils.engine.checkpoint import save_checkpoint
@@ -47,7 +48,7 @@ def on(drawn: Path, teacher: Path, student: Path, *extra: object) -> list[object
     return ["--teacher", teacher, "--student", student, *data, *extra]
 
 
-def test_terminal_json_page_and_picture(
+def test_terminal_json_and_page(
     pair: tuple[Path, Path],
     drawn: Path,
     tmp_path: Path,
@@ -55,12 +56,12 @@ def test_terminal_json_page_and_picture(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, file = tmp_path / "report", tmp_path / "report.json"
-    arguments = on(drawn, *pair, "--json", file, "--out", out, "--batch-size", 4)
+    arguments = on(drawn, *pair, "--json", file, "--out", out, "--batch-size", 4, "--tables")
     assert script("tools.teacher_report", *arguments) == 0
     text = capsys.readouterr().out
     report = json.loads(file.read_text())
     assert report["images"] == 6
-    assert text.index("AVERAGE PRECISION") < text.index(report["conclusions"][0])
+    assert text.index(report["conclusions"][0]) < text.index("AVERAGE PRECISION")
     assert report["conclusions"][0].startswith("Teacher AP")
     everything = report["all"]
     for groups in (report["classes"], report["sizes"]):
@@ -76,9 +77,7 @@ def test_terminal_json_page_and_picture(
     assert sum(size["positives"] for size in star["sizes"].values()) == star["positives"]
     mined = report["hard_negatives"]["number"]
     assert mined >= 3 * everything["positives"]  # and 100 of an image without objects
-    assert report["conclusions"][0] in (out / "teacher.md").read_text("utf-8")
-    with Image.open(out / "teacher.png") as picture:
-        assert picture.size[0] > picture.size[1]
+    check_page(out / "teacher.html", tmp_path, images=0)
     # AP is that of get_map.py, to the last digit.
     data = ["--data", drawn, "--split", "VOC2007/test", "--device", "cpu"]
     for side, weights in zip(("teacher", "student"), pair, strict=True):
