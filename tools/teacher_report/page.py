@@ -21,12 +21,13 @@ def page(report: Mapping[str, Any]) -> Page:
     shown.verdict(first)
     shown.section("What it can and cannot teach", bullets(rest or [first]))
     shown.section("Side by side", grid("charts", [*differences(report), reliability(report)]))
+    everything = []
     for one in tables(report):
-        words = len(one.head) if not any(one.head) else 1
+        words = 1 if any(one.head) else len(one.head)
         note = [paragraph(one.note, "faint")] if one.note else []
-        shown.section("", folded(one.title, *note, table(one.head, one.rows, words=words)))
+        everything.append(folded(one.title, *note, table(one.head, one.rows, words=words)))
     files = [(side, element("code", report[side]["weights"])) for side in SIDES]
-    shown.section("", table(("", ""), files, words=2))
+    shown.section("Every number", *everything, table(("", ""), files, words=2))
     return shown
 
 
