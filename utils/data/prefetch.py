@@ -1,4 +1,4 @@
-"""Batches of images that threads fetch ahead of their consumer."""
+"""Batches of bytes, of images above all, that threads fetch ahead of their consumer."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,21 +19,21 @@ Square = npt.NDArray[np.uint8]
 def prefetch(
     order: Sequence[Tensor],
     fetch: Callable[[int, Square], object],
-    side: int,
+    shape: tuple[int, ...],
     *,
     workers: int,
     pinned: bool,
 ) -> Iterator[Tensor]:
-    """The images of each batch in `order`, `[B, side, side, 3]` uint8, in that order.
+    """What belongs to each batch in `order`, `[B, *shape]` uint8, in that order.
 
     At most `AHEAD` batches beside the one in use exist at any time. The threads end with the
     iterator, also where the consumer stops early.
 
     Args:
         order: `[B]` positions each.
-        fetch: puts the image at a position into a square. It runs in threads; what it raises is
-            raised where its batch would have come.
-        side: of the squares, in pixels.
+        fetch: puts what belongs to a position into an array of `shape`. It runs in threads; what
+            it raises is raised where its batch would have come.
+        shape: of an image, `(side, side, 3)`, or of whatever it is.
         workers: threads, at least 1.
         pinned: into memory that a GPU reads by itself. Every batch gets a new piece, and torch
             hands one out again no sooner than the copies from it to a GPU are done.
@@ -41,8 +41,7 @@ def prefetch(
     with ThreadPoolExecutor(workers, thread_name_prefix="fetch") as pool:
 
         def start(indices: Tensor) -> tuple[Tensor, list[Future[object]]]:
-            shape = (len(indices), side, side, 3)
-            images = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+            images = torch.empty(len(indices), *shape, dtype=torch.uint8, pin_memory=pinned)
             squares = zip(indices.tolist(), images.numpy(), strict=True)
             return images, [pool.submit(fetch, index, square) for index, square in squares]
 

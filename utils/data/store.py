@@ -125,7 +125,8 @@ class Store:
     def _fetched(self, order: Sequence[Tensor]) -> Iterator[Tensor]:
         """`[B, S, S, 3]` on the CPU for each element of `order`."""
         pinned = self.device.type == "cuda"
-        return prefetch(order, self._fetch, self.side, workers=self.workers, pinned=pinned)
+        shape = (self.side, self.side, 3)
+        return prefetch(order, self._fetch, shape, workers=self.workers, pinned=pinned)
 
     def _fetch(self, index: int, square: Square) -> None:
         """Puts one image of the split into a `[S, S, 3]` square."""

@@ -19,7 +19,7 @@ def put(index: int, square: Square) -> None:
 
 def batches(count: int, fetch: object = put, workers: int = 3) -> Iterator[Tensor]:
     order = [torch.tensor([2 * i, 2 * i + 1]) for i in range(count)]
-    return prefetch(order, fetch, 4, workers=workers, pinned=False)
+    return prefetch(order, fetch, (4, 4, 3), workers=workers, pinned=False)
 
 
 def test_batches_come_in_the_order_asked_for() -> None:
