@@ -1,0 +1,189 @@
+"""A record says what was said, to some part of a step; worked out beside it in a slow float64."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from nets.memo.record import HEAD, LISTED, AnswerRecord, groups
+from nets.outputs import Outputs
+from nets.priors import LAYOUTS, prior_boxes
+from tests.fake_gpu import GPU, fake_gpu
+
+CLASSES = 3
+
+
+def said(batch: int = 2, priors: int = 8732, classes: int = CLASSES, seed: int = 0) -> Outputs:
+    """Outputs as of a trained teacher: background nearly everywhere, nowhere quite."""
+    rng = torch.Generator().manual_seed(seed)
+    logits = torch.randn(batch, priors, classes + 1, generator=rng)
+    logits[..., 0] += 4 * torch.rand(batch, priors, generator=rng) + 2
+    offsets = torch.randn(batch, priors, 4, generator=rng)
+    return Outputs((), logits, offsets)
+
+
+def mark(priors: int, *indices: int) -> Tensor:
+    """`[2, P]`: the same positives in both images."""
+    positive = torch.zeros(2, priors, dtype=torch.bool)
+    positive[:, list(indices)] = True
+    return positive
+
+
+@pytest.fixture(scope="module")
+def record() -> AnswerRecord:
+    return AnswerRecord("paper", CLASSES)
+
+
+def odds_of(logits: Tensor) -> Tensor:
+    """Log odds of anything but background, float64."""
+    p = logits.double().softmax(-1)[..., 0]
+    return ((1 - p) / p).log()
+
+
+def test_listed_priors_are_known_to_a_part_of_a_step(record: AnswerRecord) -> None:
+    outputs, positive = said(), mark(8732, 0, 4000, 8731)
+    heard = record.decode(record.encode(outputs, positive))
+    for b in range(2):
+        key = odds_of(outputs.logits[b])
+        key[positive[b]] = math.inf
+        listed = set(key.argsort(descending=True)[:LISTED].tolist())
+        assert {0, 4000, 8731} <= listed
+        told = {int(i) for i in (heard.offsets[b] != 0).any(-1).nonzero()[:, 0]}
+        assert told == listed
+        rows = torch.tensor(sorted(listed))
+        exact = outputs.logits[b, rows].double()
+        exact -= exact.amax(-1, keepdim=True)
+        largest = -float(exact.min())
+        # v = largest (c / 255)^2 has steps of 2 sqrt(v largest) / 255 (and largest / 255^2 at 0).
+        step = 2 * (-exact * largest).sqrt() / 255 + largest / 255**2
+        assert ((heard.logits[b, rows] - exact).abs() <= step / 2 + 1e-5).all()
+        exact, largest = (
+            outputs.offsets[b, rows].double(),
+            float(outputs.offsets[b, rows].abs().max()),
+        )
+        step = 2 * (exact.abs() * largest).sqrt() / 127 + largest / 127**2
+        assert ((heard.offsets[b, rows] - exact).abs() <= step / 2 + 1e-5).all()
+
+
+def test_of_all_others_the_odds_of_an_object_are_known(record: AnswerRecord) -> None:
+    outputs = said()
+    heard = record.decode(record.encode(outputs, mark(8732, 5)))
+    for b in range(2):
+        others = (heard.offsets[b] == 0).all(-1)
+        assert int(others.sum()) == 8732 - LISTED
+        exact, told = odds_of(outputs.logits[b])[others], odds_of(heard.logits[b])[others]
+        step = float(exact.max() - exact.min()) / 255
+        assert float((exact - told).abs().max()) <= step / 2 + 1e-4
+
+
+def test_their_classes_are_shared_as_among_their_neighbours(record: AnswerRecord) -> None:
+    outputs = said()
+    heard = record.decode(record.encode(outputs, mark(8732)))
+    (group, _), others = groups("paper"), (heard.offsets[1] == 0).all(-1)
+    logits, odds = outputs.logits[1].double(), odds_of(outputs.logits[1])
+    for number in (0, 70, 155):
+        members = [i for i in range(8732) if group[i] == number and others[i]]
+        if not members:
+            continue
+        weights = [math.exp(float(odds[i]) / 2) for i in members]
+        mean = [0.0] * CLASSES
+        for i, weight in zip(members, weights, strict=True):
+            log_shares = logits[i, 1:].log_softmax(-1)
+            for c in range(CLASSES):
+                mean[c] += weight * float(log_shares[c]) / sum(weights)
+        expected = torch.tensor(mean, dtype=torch.float64).softmax(-1)
+        found = heard.logits[1, members[0], 1:].double().softmax(-1)
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=0)
+
+
+def test_groups_are_of_one_shape_and_near_each_other() -> None:
+    # Blocks a side: 38 // 5 -> 4, 19 // 5 = 3, 10 // 5 = 2, then 1; of 4 or 6 shapes each.
+    (group, count), priors = groups("paper"), prior_boxes("paper")
+    assert count == 16 * 4 + 9 * 6 + 4 * 6 + 6 + 4 + 4
+    assert (group.bincount(minlength=count) > 0).all()
+    assert len(group.unique()) == count
+    inside = ((priors[:, :2] - priors[:, 2:] / 2 > 0) & (priors[:, :2] < 1)).all(1)
+    for number in (0, 1, 30, 64, 100, 140):
+        members = priors[(group == number) & inside]
+        assert (members[:, :2].amax(0) - members[:, :2].amin(0)).max() < 0.51
+        middle = members[((members[:, :2] > 0.2) & (members[:, :2] < 0.8)).all(1)]
+        if len(middle):
+            assert (middle[:, 2:] - middle[:1, 2:]).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_has_its_record(layout: str) -> None:
+    record, priors = AnswerRecord(layout, 20), len(prior_boxes(layout))
+    outputs = said(1, priors, 20)
+    records = record.encode(outputs, torch.zeros(1, priors, dtype=torch.bool))
+    assert records.shape == (1, record.size)
+    assert records.dtype == torch.uint8
+    assert record.size <= 40_000
+    assert record.decode(records).logits.shape == outputs.logits.shape
+
+
+def test_sizes() -> None:
+    # 24 + 2 * 1000 indices + 8732 odds + 156 groups * K + 1000 * (K + 1 + 4), a multiple of 4
+    assert AnswerRecord("paper", 20).size == 38876
+    assert AnswerRecord("paper", 6).size == 22692
+
+
+def test_what_was_heard_is_said_again(record: AnswerRecord) -> None:
+    """Images have no part in each other's records, nor in how they are read."""
+    outputs, positive = said(), mark(8732, 7)
+    records = record.encode(outputs, positive)
+    whole = record.decode(records)
+    for b in range(2):
+        alone = Outputs((), *(x[b : b + 1] for x in outputs[1:]))
+        assert torch.equal(record.encode(alone, positive[b : b + 1]), records[b : b + 1])
+        part = record.decode(records[b : b + 1])
+        assert torch.equal(part.logits[0], whole.logits[b])
+        assert torch.equal(part.offsets[0], whole.offsets[b])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_any_arithmetic_is_written_down(record: AnswerRecord, dtype: torch.dtype) -> None:
+    outputs = Outputs((), *(x.to(dtype) for x in said()[1:]))
+    as_float = Outputs((), *(x.float() for x in outputs[1:]))
+    positive = mark(8732, 7)
+    assert torch.equal(record.encode(outputs, positive), record.encode(as_float, positive))
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0])
+def test_a_teacher_that_says_nothing(record: AnswerRecord, value: float) -> None:
+    outputs = Outputs((), torch.full((1, 8732, 4), value), torch.zeros(1, 8732, 4))
+    heard = record.decode(record.encode(outputs, torch.zeros(1, 8732, dtype=torch.bool)))
+    torch.testing.assert_close(heard.logits.softmax(-1), torch.full((1, 8732, 4), 0.25))
+    assert not heard.offsets.any()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_not_written_down(record: AnswerRecord, value: float) -> None:
+    outputs = said()
+    outputs.logits[1, 17, 2] = value
+    records = record.encode(outputs, mark(8732, 7))
+    assert records[:, 0].tolist() == [1, 0]
+    outputs = said()
+    outputs.offsets[0, 17, 2] = value
+    assert record.encode(outputs, mark(8732, 7))[:, 0].tolist() == [0, 1]
+
+
+def test_more_positives_than_are_listed(record: AnswerRecord) -> None:
+    heard = record.decode(record.encode(said(), torch.ones(2, 8732, dtype=torch.bool)))
+    assert heard.logits.isfinite().all()
+    assert (heard.offsets != 0).any(-1).sum(1).tolist() == [LISTED] * 2
+
+
+def test_a_gpu_never_waits() -> None:
+    with fake_gpu():
+        record = AnswerRecord("paper", CLASSES).to(GPU)
+        outputs = Outputs((), *(torch.zeros(2, 8732, n, device=GPU) for n in (CLASSES + 1, 4)))
+        positive = torch.zeros(2, 8732, dtype=torch.bool, device=GPU)
+        heard = record.decode(record.encode(outputs, positive))
+        assert heard.logits.device == heard.offsets.device == GPU
+        assert heard.logits.shape == (2, 8732, CLASSES + 1)
+
+
+def test_the_head_is_aligned() -> None:
+    assert HEAD % 8 == 0  # for the 16-bit indices behind it
