@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torchvision
 
-from benchmarks import ap, data, distillers, kernels, memory, steps, training
+from benchmarks import ap, data, distillers, kernels, memo, memory, steps, training
 from benchmarks.reaches import REACHES
 from benchmarks.timing import HEAD, Row
 from utils.runtime.device import device_name
@@ -33,6 +33,7 @@ PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "inference": lambda *_: kernels.inference(),
     "ap": lambda *_: ap.ap_rows(),
     "steps": lambda *_: steps.steps(),
+    "memo": lambda folder, _: memo.memo_rows(folder),
     "distillers": lambda *_: distillers.distillers(),
     "evaluation": lambda folder, _: steps.evaluation(folder),
     "memory": lambda _, threads: memory.memory_rows(threads),

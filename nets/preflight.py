@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nets.detect import detect
+from nets.memo.asking import Asked
 from nets.outputs import Detections, Targets
 from nets.ssd import SSD300
 from nets.tasks import DistillTask
@@ -47,14 +48,19 @@ def preflight(
     """
     task = trainer.task
     assert isinstance(task, DistillTask)
-    assert not task.teacher.training
-    assert not any(p.requires_grad for p in task.teacher.parameters())
+    shares = one_batch(trainer, task)
+    teacher = loaded_teacher(trainer, task)
     started = time.perf_counter()
     print(f"preflight: {len(class_names)} classes and {len(task.model.priors)} priors in common")
-    print("preflight: the teacher is frozen and in evaluation mode")
     images, which = (validation, "validation") if validation else (trainer.store, "training")
-    warnings = judge_teacher(trainer, task, images, which, class_names, warm)
-    shares = one_batch(trainer, task)
+    warnings = []
+    if teacher is None:
+        print("preflight: what the teacher says is in the memo; it is not loaded")
+    else:
+        assert not teacher.training
+        assert not any(p.requires_grad for p in teacher.parameters())
+        print("preflight: the teacher is frozen and in evaluation mode")
+        warnings += judge_teacher(trainer, teacher, images, which, class_names, warm)
     print(f"preflight: at the start, {ledger.describe(shares)}")
     warnings += judge_shares(shares, task.weights)
     for warning in warnings:
@@ -86,21 +92,30 @@ class MixedUp(Evaluator):
         return max(scores, default=(0.0, 0))
 
 
+def loaded_teacher(trainer: Trainer, task: DistillTask) -> SSD300 | None:
+    """The teacher, unless what it says is read and it had not to be asked of the first batch."""
+    if isinstance(task.teacher, SSD300):
+        return task.teacher
+    assert trainer.memo
+    assert isinstance(trainer.memo.answer, Asked)
+    return trainer.memo.answer.teacher
+
+
 def judge_teacher(
     trainer: Trainer,
-    task: DistillTask,
+    network: SSD300,
     images: Store,
     which: str,
     names: Sequence[str],
     warm: bool,
 ) -> list[str]:
     """Measures the teacher on a sample of images; returns what speaks against it."""
-    sample = choose_sample(trainer, task.teacher, images)
+    sample = choose_sample(trainer, network, images)
     if not sample:
         print(f"preflight: the teacher is too slow here to see {FEW} images; its mAP is not known")
         return []
     evaluator = MixedUp(names)
-    teacher = mean_ap(trainer, task.teacher, sample, evaluator)
+    teacher = mean_ap(trainer, network, sample, evaluator)
     mixed, moved = evaluator.best_move()
     text = f"teacher's mAP on {len(sample)} {which} images {100 * teacher:.1f} "
     text += f"(with its classes mixed up {100 * mixed:.1f})"
@@ -111,9 +126,11 @@ def judge_teacher(
             f"boxes reach with every class moved by {moved}; is it trained, and on this class list?"
         )
     if warm:
-        was_training = task.model.training
-        student = mean_ap(trainer, task.model.eval(), sample, Evaluator(names))
-        task.model.train(was_training)
+        model = trainer.task.model
+        assert isinstance(model, SSD300)
+        was_training = model.training
+        student = mean_ap(trainer, model.eval(), sample, Evaluator(names))
+        model.train(was_training)
         text += f", the student's {100 * student:.1f}"
         if student >= teacher:
             warnings.append(

@@ -6,12 +6,15 @@ and schedule, without a teacher.
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from nets.distillers import DISTILLERS, Distiller
 from nets.inputs import check_inputs, warn_of_choice
+from nets.memo.asking import Asked, open_memo
+from nets.memo.record import AnswerRecord
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.preflight import preflight
@@ -19,11 +22,12 @@ from nets.priors import DEFAULT_LAYOUT, layout_named
 from nets.saved import check_class_names, describe_network, load_network, load_start
 from nets.schedule import Schedule
 from nets.ssd import SSD300
-from nets.tasks import DetectionTask, DistillTask, check_compatible
+from nets.tasks import DetectionTask, DistillTask, check_compatible, on_student_priors
 from utils import spec
 from utils.config import DistillConfig, TrainConfig
 from utils.data.store import Store
 from utils.engine.fit import check_processes, fit
+from utils.engine.memo import Memo
 from utils.engine.runs import has_run, run_folder
 from utils.engine.trainer import Trainer
 from utils.runtime.device import choose_device
@@ -55,19 +59,28 @@ def train_student(config: DistillConfig) -> Path:
         teacher_path = train_teacher(config, class_names)
         # What stopped in stage 1 has no stage 2 to go on with.
         config = dataclasses.replace(config, resume=config.resume and has_run(config))
-    teacher, teacher_names = load_network(teacher_path, device, class_names)
+    load = partial(load_network, teacher_path, class_names=class_names)
+    # One that is written down is only looked at here; it is loaded again when it is asked.
+    teacher, teacher_names = load(None if config.teacher_views else device)
     check_class_names(teacher_names, class_names)
     layout = DEFAULT_LAYOUT if config.match_priors else teacher.layout
     student = build_network(config, class_names, layout)
     check_compatible(student, teacher, config.match_priors)
     task = distill_task(config, student, teacher)
 
+    def remember(store: Store) -> Memo:
+        assert isinstance(task.teacher, AnswerRecord)
+        to_priors = partial(on_student_priors, student, match_priors=config.match_priors)
+        ask = partial(Asked, lambda: load(device)[0], to_priors, task.model.priors, task.teacher)
+        return open_memo(config, store, teacher_path, class_names, student.layout, ask)
+
     def look(trainer: Trainer, validation: Store | None) -> None:
         preflight(trainer, validation, class_names, warm=bool(config.weights))
 
     description = describe_network(student, class_names)
     shown = look if config.preflight else None
-    return fit(task, config, class_names, description, device, shown, teacher_path)
+    memo = remember if config.teacher_views else None
+    return fit(task, config, class_names, description, device, shown, teacher_path, memo)
 
 
 def build_network(
@@ -98,11 +111,23 @@ def build_network(
 
 
 def distill_task(config: DistillConfig, student: SSD300, teacher: SSD300) -> DistillTask:
-    """The objective of stage 2."""
+    """The objective of stage 2.
+
+    Raises:
+        ValueError: see `build_distillers`; or one needs more of the teacher than is written down.
+    """
     distillers = build_distillers(config.distill, student, teacher)
+    more = [name for name, distiller in distillers.items() if distiller.asks_more]
+    if config.teacher_views and more:
+        raise ValueError(
+            f"--distill {more[0]} (given, or by --preset) needs the teacher itself, not only what "
+            "--teacher-views writes down of its outputs; leave out one of the two"
+        )
     return DistillTask(
         student,
-        teacher.to(memory_format=torch.channels_last),
+        AnswerRecord(student.layout, student.classes)
+        if config.teacher_views
+        else teacher.to(memory_format=torch.channels_last),
         MultiBoxLoss_KD(
             config.neg_pos_ratio,
             config.negatives_for_hard,

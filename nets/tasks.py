@@ -6,7 +6,7 @@ whether the terms do their work.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nets.cross_priors import CrossPriors
 from nets.distillers import Distiller
 from nets.matching import match
+from nets.memo.record import AnswerRecord
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Detections, Lesson, Outputs, Targets
@@ -52,12 +53,13 @@ class DetectionTask(Task):
         images: Tensor,
         targets: Targets,
         rows: Tensor | None = None,
+        said: Tensor | None = None,
         ledger: bool = False,
         divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """`[B, 3, 300, 300]` float RGB 0..255 and objects in image fractions -> named scalars."""
+        """What is in a `Shown`, in its order -> named scalars; see `Task`."""
         outputs: Outputs = self.model(images)
-        terms = self.objective(outputs, Shown(images, targets, rows), ledger, divisor)
+        terms = self.objective(outputs, Shown(images, targets, rows, said), ledger, divisor)
         if ledger:
             terms |= gradient_shares(terms, self.factors(terms), outputs.features)
         return terms
@@ -97,11 +99,13 @@ class DistillTask(DetectionTask):
 
     Args:
         model: the student.
-        teacher: frozen here, kept in evaluation mode, and never part of a checkpoint.
+        teacher: frozen here, kept in evaluation mode, and never part of a checkpoint. Or how what
+            it said is written down: then it is not asked but read, see `nets.memo`.
         criterion: `MultiBoxLoss_KD`.
         distillers: further terms by name; their adapters train along.
         weights: factor of each term, distillers included.
-        match_priors: let the two have different priors, see `nets.cross_priors`.
+        match_priors: let the two have different priors, see `nets.cross_priors`. What is written
+            down is on the student's.
         schedule: how loud all teacher terms are together in the course of the run.
 
     Raises:
@@ -111,7 +115,7 @@ class DistillTask(DetectionTask):
     def __init__(
         self,
         model: SSD300,
-        teacher: SSD300,
+        teacher: SSD300 | AnswerRecord,
         criterion: MultiBoxLoss_KD,
         weights: Mapping[str, float],
         distillers: Mapping[str, Distiller] | None = None,
@@ -120,13 +124,12 @@ class DistillTask(DetectionTask):
     ) -> None:
         super().__init__(model, criterion, weights)
         self.criterion: MultiBoxLoss_KD = criterion
-        check_compatible(model, teacher, match_priors)
-        self.on_student_priors = (
-            CrossPriors(model.priors, teacher.priors) if match_priors else nn.Identity()
-        )
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.on_student_priors: nn.Module = nn.Identity()
+        if isinstance(teacher, SSD300):
+            self.on_student_priors = on_student_priors(model, teacher, match_priors)
         self.distillers = nn.ModuleDict(distillers)
         self.schedule = schedule or Schedule()
-        self.teacher: SSD300 = teacher.eval().requires_grad_(False)
         # A teacher is never saved inside a student.
         nn.Module.register_state_dict_post_hook(self, without_teacher)
         nn.Module.register_load_state_dict_post_hook(self, without_teacher_keys)
@@ -140,12 +143,11 @@ class DistillTask(DetectionTask):
         }
 
     def others(self) -> dict[str, Callable[[Tensor], Detections]]:
-        """See `Task.others`: the teacher."""
-
-        def teacher(images: Tensor) -> Detections:
-            return postprocess(self.teacher(images), self.teacher.priors)
-
-        return {"teacher": teacher}
+        """See `Task.others`: the teacher, where it is here."""
+        network = self.teacher
+        if isinstance(network, AnswerRecord):
+            return {}
+        return {"teacher": lambda images: postprocess(network(images), network.priors)}
 
     def train(self, mode: bool = True) -> "DistillTask":
         """As every module's; the teacher stays in evaluation mode."""
@@ -156,12 +158,18 @@ class DistillTask(DetectionTask):
     def objective(
         self, outputs: Outputs, shown: Shown, ledger: bool = False, divisor: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """See `DetectionTask.objective`; the teacher sees the very same images."""
-        images, targets, rows = shown
-        with torch.no_grad():
-            teacher: Outputs = self.on_student_priors(self.teacher(images))
+        """See `DetectionTask.objective`; the teacher sees the very same images.
+
+        Where neither the teacher nor what it said of them is here (it is written down of images to
+        learn from alone), the terms are those in which no teacher speaks, and no total.
+        """
+        images, targets, rows, _ = shown
         priors = self.model.priors
         matches = match(targets, priors)
+        teacher = self.hear(shown)
+        if teacher is None:
+            terms = self.criterion.objects(outputs, matches, divisor)
+            return {**terms, "positives": (matches.labels > 0).sum()}
         selection = self.criterion.select(outputs, matches, divisor)
         terms = self.criterion(outputs, teacher, matches, selection)
         lesson = Lesson(
@@ -171,7 +179,7 @@ class DistillTask(DetectionTask):
             selection.negative,
             selection.divisor,
             priors,
-            self.teacher,
+            cast(SSD300, self.teacher),  # those that look at it are given no other
             torch.arange(len(images), device=images.device) if rows is None else rows,
             self.progress,
         )
@@ -184,6 +192,14 @@ class DistillTask(DetectionTask):
             watched = self.criterion.watch(outputs, teacher, matches, selection)
             total |= {PREFIX + name: value for name, value in watched.items()}
         return total
+
+    @torch.no_grad()
+    def hear(self, shown: Shown) -> Outputs | None:
+        """What the teacher says, or has said, of a batch, on the student's priors."""
+        if isinstance(self.teacher, AnswerRecord):
+            return None if shown.said is None else self.teacher.decode(shown.said)
+        outputs: Outputs = self.on_student_priors(self.teacher(shown.images))
+        return outputs
 
 
 TEACHER = "teacher."
@@ -200,6 +216,12 @@ def without_teacher_keys(task: nn.Module, keys: Any) -> None:
     """Misses no entries of the teacher when a state is loaded."""
     del task
     keys.missing_keys[:] = [key for key in keys.missing_keys if not key.startswith(TEACHER)]
+
+
+def on_student_priors(student: SSD300, teacher: SSD300, match_priors: bool) -> nn.Module:
+    """What brings the teacher's outputs to the student's priors; raises as `check_compatible`."""
+    check_compatible(student, teacher, match_priors)
+    return CrossPriors(student.priors, teacher.priors) if match_priors else nn.Identity()
 
 
 def check_compatible(student: SSD300, teacher: SSD300, match_priors: bool = False) -> None:

@@ -262,6 +262,17 @@ class DistillConfig(TrainConfig):
     kd_epochs: int = option(
         0, "listen to the teacher in the first so many epochs, negative: in the last; 0: in all"
     )
+    teacher_views: int = option(
+        0,
+        "ways in which each image is shown; what the teacher says of each is written down and then "
+        "read, by other students too; 0: never the same way twice, and the teacher is always asked",
+    )
+    memo: str = option(
+        "", "where that is written: a folder of memos, or a memo; without: memo below --logs"
+    )
+    memo_best_effort: bool = option(
+        False, "go on without writing where the memo cannot be written, say on a full disk"
+    )
     match_priors: bool = option(False, "let student and teacher have different prior sets")
     preflight: bool = option(True, "look at teacher and loss terms before the first step")
 
@@ -279,6 +290,9 @@ class DistillConfig(TrainConfig):
             self, 0, "soft_weight", "l2_weight", "neg_w", "pos_w", "teacher_epochs", "kd_final"
         )
         at_least(self, -LARGEST, "reg_m")
+        at_least(self, 0, "teacher_views")
+        if (self.memo or self.memo_best_effort) and not self.teacher_views:
+            raise ValueError("--memo needs --teacher-views, such as 20; without, nothing is kept")
         above(self, 0, "temperature")
 
 

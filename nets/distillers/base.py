@@ -21,6 +21,7 @@ class Distiller(nn.Module):
     Attributes:
         compares_maps: whether the source maps of both must have the same grids.
         compares_priors: whether both must have the same priors, so that heads can change places.
+        asks_more: whether it needs more of the teacher than what a memo keeps, see `nets.memo`.
 
     Raises:
         ValueError: `weight` is negative or no number.
@@ -28,6 +29,7 @@ class Distiller(nn.Module):
 
     compares_maps: bool = False
     compares_priors: bool = False
+    asks_more: bool = False
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class MapDistiller(Distiller):
     """
 
     compares_maps = True
+    asks_more = True
     adapts: bool = True
 
     def __init__(

@@ -39,6 +39,8 @@ class ObjectnessScaled(Distiller):
     "objectness scaled distillation" (there for YOLO, whose objectness is a number of its own).
     """
 
+    asks_more = True  # every prior's logits and box count a little
+
     def __init__(
         self,
         *,

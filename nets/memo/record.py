@@ -10,7 +10,7 @@ Nearly all of what a teacher says of 8732 priors is "background, and I am sure".
 
 All of it in eight bits, and the logits (which are only known up to what a softmax takes out) and
 offsets in steps that are the finer the nearer to the largest logit, or to 0. What this does to the
-gradient of a student is measured in benchmarks/memo.py, see docs/distillers.md.
+gradient of a student is measured in benchmarks/fidelity.py, see docs/distillers.md.
 """
 
 from typing import NamedTuple
@@ -51,6 +51,7 @@ class AnswerRecord(nn.Module):
     Args:
         layout: of the priors that the outputs are about.
         classes: K.
+        listed: how many priors are written down one by one.
 
     Attributes:
         size: bytes of a record.
@@ -58,12 +59,12 @@ class AnswerRecord(nn.Module):
 
     group: Tensor
 
-    def __init__(self, layout: str, classes: int) -> None:
+    def __init__(self, layout: str, classes: int, listed: int = LISTED) -> None:
         super().__init__()
         group, self.groups = groups(layout)
         self.priors, self.columns = len(group), classes + 1
         assert self.priors < 2**15, "indices have 16 bits, one of them for the sign"
-        self.listed = min(LISTED, self.priors)
+        self.listed = min(listed, self.priors)
         # Which follows from the layout.
         self.register_buffer("group", group, persistent=False)
         pieces = (HEAD, 2 * self.listed, self.priors, self.groups * classes)

@@ -42,6 +42,9 @@ class Variant(NamedTuple):
         if self.script == "train_kd.py":
             words += ("--teacher", str(teacher))
         config = parse_arguments(SCHEMAS[self.script], words)
+        if isinstance(config, DistillConfig) and config.teacher_views and not config.memo:
+            words += ("--memo", str(out / "memo"))  # the first student fills it for all
+            config = dataclasses.replace(config, memo=str(out / "memo"))
         folder = out / "runs" / self.name / f"seed-{seed}"
         return Job(self.name, seed, self.script, words, config, folder, folder / "best.pth")
 

@@ -27,6 +27,8 @@ from utils.data.windows import EXPANSION, WINDOW, choose_windows, move_into, who
 from utils.runtime.device import constant
 
 IMAGE_SIZE = 300
+# Another number whenever the same row of `uniforms` comes to show something else.
+AUGMENTATION = 1
 # RGB in 0..255. What is shown outside the image, since a network normalises it to nothing.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 

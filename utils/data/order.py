@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from utils.data.augment import uniforms
+from utils.data.views import Views
 
 
 class Stretch(NamedTuple):
@@ -42,16 +43,24 @@ class Order:
         batch_size: images of a batch.
         unlabelled_a_batch: how many of these are without labels; 0 where there are none.
         seed: decides.
+        views: of each image, see `utils.data.views`; 0: it is never shown the same way twice.
 
     Attributes:
         steps: batches of an epoch.
     """
 
     def __init__(
-        self, labelled: int, unlabelled: int, batch_size: int, unlabelled_a_batch: int, seed: int
+        self,
+        labelled: int,
+        unlabelled: int,
+        batch_size: int,
+        unlabelled_a_batch: int,
+        seed: int,
+        views: int = 0,
     ) -> None:
         assert bool(unlabelled) == bool(unlabelled_a_batch)
         self.labelled, self.unlabelled, self.seed = labelled, unlabelled, seed
+        self.views = Views(labelled + unlabelled, views) if views else None
         self.free, self.own = unlabelled_a_batch, batch_size - unlabelled_a_batch
         self.steps = labelled // self.own
         # How many of the first images of a batch are without labels; then who stands where.
@@ -69,12 +78,20 @@ class Order:
 
     def indices(self, step: int) -> Tensor:
         """`[B]`, the positions in the store of the batch of a step, counted over the run."""
-        return self._mixed(
-            [
-                self.permutation(number)[start:stop] + (self.labelled if number < 0 else 0)
-                for number, start, stop in self._stretches(step)
-            ]
-        )
+        return self._mixed([self._positions(stretch) for stretch in self._stretches(step)])
+
+    def views_of(self, step: int) -> Tensor:
+        """`[B]`, the views of these images, where there are views.
+
+        They are counted image by image: at position i those from i * V on.
+        """
+        assert self.views
+        parts = []
+        for stretch in self._stretches(step):
+            positions = self._positions(stretch)
+            shown = self.views.shown(stretch.number)[positions]
+            parts.append(positions * self.views.count + shown)
+        return self._mixed(parts)
 
     def rows(self, step: int) -> Tensor:
         """`[B, COLUMNS]`, the chances of these images, see `utils.data.augment`."""
@@ -99,6 +116,10 @@ class Order:
             yield Stretch(-1 - number, start, stop)
             place += stop - start
 
+    def _positions(self, stretch: Stretch) -> Tensor:
+        number, start, stop = stretch
+        return self.permutation(number)[start:stop] + (self.labelled if number < 0 else 0)
+
     def _permutation(self, number: int) -> Tensor:
         """The order of a pass."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
@@ -106,6 +127,9 @@ class Order:
 
     def _table(self, number: int) -> Tensor:
         """A row for each image: what happens to it in a pass, in whichever batch it is."""
+        if self.views:
+            table = self.views.table(number)
+            return table[self.labelled :] if number < 0 else table[: self.labelled]
         return uniforms(self._count(number), self.seed, number)
 
     def _count(self, number: int) -> int:

@@ -16,9 +16,9 @@ SEED = 0
 class Views:
     """`count` views of each of `images` images, the same in every run.
 
-    View v of an image is what the augmentation with `SEED` makes of it in epoch v. Epoch e of a run
-    shows of image i the view (e + a number of i's own) mod V: so an epoch mixes the views, as many
-    of each as of any other (or one more), and V epochs show every image in each of its views.
+    View v of an image is what the augmentation with `SEED` makes of it in pass v over the images.
+    Pass e of a run shows of image i the view (e + a number of i's own) mod V: so a pass mixes the
+    views, as many of each as of any other (or one more), and V passes show an image in all of its.
 
     Args:
         images: of the split.
@@ -31,13 +31,13 @@ class Views:
         generator = torch.Generator().manual_seed(SEED)
         self.starts = torch.randperm(images, generator=generator) % count
 
-    def shown(self, epoch: int) -> Tensor:
-        """Which view of each image an epoch shows: `[images]` int64, 0..V - 1."""
-        return (self.starts + epoch) % self.count
+    def shown(self, number: int) -> Tensor:
+        """Which view of each image a pass shows: `[images]` int64, 0..V - 1."""
+        return (self.starts + number) % self.count
 
-    def table(self, epoch: int) -> Tensor:
+    def table(self, number: int) -> Tensor:
         """What `uniforms` is without views: the row of each image decides how it is shown."""
-        shown = self.shown(epoch)
+        shown = self.shown(number)
         table = uniforms(self.images, SEED, 0)
         for view in range(1, self.count):
             rows = shown == view

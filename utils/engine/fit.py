@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from utils.config import TrainConfig
 from utils.data.store import Store, open_store
 from utils.engine.evaluation import look_beside
 from utils.engine.interrupts import Stopped, StopSignals
+from utils.engine.memo import Memo
 from utils.engine.profiling import profile_steps
 from utils.engine.rehearsal import choose_arithmetic
 from utils.engine.resume import resume
@@ -35,12 +37,13 @@ def fit(
     device: torch.device,
     look: Callable[[Trainer, Store | None], object] | None = None,
     teacher: str | Path = "",
+    remember: Callable[[Store], Memo] | None = None,
 ) -> Path:
     """Trains `task` on the splits of `config`; returns the path of the run's best.pth.
 
     With `--profile` it only profiles some steps, and returns the path of the trace. A new run is
     shown to `look` before its first step, with its validation images. `teacher` is the file that
-    the task's teacher, if it has one, was read from.
+    the task's teacher, if it has one, was read from; `remember` opens the memo of what it says.
 
     Raises:
         FileExistsError: the run's folder holds another run.
@@ -57,8 +60,10 @@ def fit(
     origin = provenance(device, {"teacher": teacher, "weights": config.weights})
     description = {**description, PROVENANCE: origin}
     smaller = f"try --accumulate {2 * config.accumulate}, --cache ram, --amp bf16 or --backbone"
-    with memory_for(config.batch_size, f"{smaller}, or lower it"):
-        trainer = Trainer(task.to(device), train_store, config, precision)
+    with memory_for(config.batch_size, f"{smaller}, or lower it"), ExitStack() as stack:
+        task = task.to(device)
+        memo = stack.enter_context(closing(remember(train_store))) if remember else None
+        trainer = Trainer(task, train_store, config, precision, memo)
         print(recipes.describe(config, trainer.config))
         if goes_on(config) and not config.profile:
             description = resume(trainer, folder, description)

@@ -16,20 +16,22 @@ class Shown(NamedTuple):
     targets: the objects, in image fractions.
     rows: `[B]` int64, a number for each image, another one in every epoch and for every seed: what
         is random in a task follows from it.
+    said: `[B, size]` uint8, records of what has been said of these images, see `utils.engine.memo`.
     """
 
     images: Tensor
     targets: Targets
     rows: Tensor | None = None
+    said: Tensor | None = None
 
     def parts(self, count: int) -> "list[Shown]":
         """Equal parts, `[B / count, ...]` each."""
         images, boxes, labels = (x.chunk(count) for x in (self.images, *self.targets))
-        rows = [None] * count if self.rows is None else self.rows.chunk(count)
+        rows, said = ([None] * count if x is None else x.chunk(count) for x in self[2:])
         return [
-            Shown(own, Targets(own_boxes, own_labels), own_rows)
-            for own, own_boxes, own_labels, own_rows in zip(
-                images, boxes, labels, rows, strict=True
+            Shown(own, Targets(own_boxes, own_labels), *more)
+            for own, own_boxes, own_labels, *more in zip(
+                images, boxes, labels, rows, said, strict=True
             )
         ]
 

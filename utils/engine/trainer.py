@@ -2,10 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.profiler import record_function
 from tqdm import tqdm
 
@@ -15,6 +17,7 @@ from utils.data.order import Order
 from utils.data.store import Batch, Store
 from utils.engine.evaluation import evaluate
 from utils.engine.ledger import split, weighted
+from utils.engine.memo import Memo
 from utils.engine.readings import Readings
 from utils.engine.task import Shown, Task
 from utils.engine.updates import Updates
@@ -38,10 +41,20 @@ class Trainer(Updates):
         store: the training images; at least one batch of them.
         config: the run's settings; its batch is that of all processes together.
         precision: device and arithmetic.
+        memo: of what somebody says of the store's images; without, nobody is asked.
     """
 
-    def __init__(self, task: Task, store: Store, config: TrainConfig, precision: Precision) -> None:
-        self.order = Order(len(store), 0, config.batch_size, 0, config.seed)
+    def __init__(
+        self,
+        task: Task,
+        store: Store,
+        config: TrainConfig,
+        precision: Precision,
+        memo: Memo | None = None,
+    ) -> None:
+        self.memo = memo
+        views = memo.views if memo else 0
+        self.order = Order(len(store), 0, config.batch_size, 0, config.seed, views)
         self.steps_per_epoch = self.order.steps
         assert self.steps_per_epoch > 0
         super().__init__(task, config, precision, config.epochs * self.steps_per_epoch)
@@ -91,10 +104,11 @@ class Trainer(Updates):
         title, hidden = f"epoch {self.epoch + 1}/{self.config.epochs}", not is_main() or None
         with tqdm(order, title, leave=False, disable=hidden, initial=self.position) as bar:
             batches = self.store.batches(map(own_part, order))
-            for step, indices, batch in zip(steps, order, batches, strict=True):
+            said = self.remembered(steps)
+            for step, indices, batch, known in zip(steps, order, batches, said, strict=True):
                 every = self.config.ledger_every
                 due = every > 0 and self.position % every == 0
-                terms, entries = split(self.step(self.shown(batch, step), due))
+                terms, entries = split(self.step(self.shown(batch, step, known), due))
                 self.readings.add(terms, indices)
                 if due:
                     self.ledger.add(entries, indices)
@@ -104,6 +118,8 @@ class Trainer(Updates):
                     self.read()
                     bar.set_postfix_str(self.readings.describe(self.lr))
                 after_step()
+        if self.memo:
+            self.memo.check(all_of_them=True)
         return self.read()
 
     def prepare(self) -> None:
@@ -136,18 +152,37 @@ class Trainer(Updates):
         self.readings = Readings(self.store.samples, self.task.weights)
         self.ledger = Readings(self.store.samples, {})
 
-    def shown(self, batch: Batch, step: int) -> Shown:
+    def remembered(self, steps: Sequence[int]) -> Iterator[Tensor | None]:
+        """What the memo knows of this process's part of each step's batch; None without a memo."""
+        if not self.memo:
+            return repeat(None, len(steps))
+        return self.memo.batches([own_part(self.order.views_of(step)) for step in steps])
+
+    def shown(self, batch: Batch, step: int, known: Tensor | None = None) -> Shown:
         """What the network sees of this process's part of a batch, or of its first images.
 
         Args:
             batch: what the store has of them.
             step: whose batch it is, counted over the run; it decides how each is augmented.
+            known: what `remembered` has said of it. Without, the memo is looked into now, and what
+                is not in it is asked for and not written down.
         """
         with record_function("augment"):
             rows = own_part(self.order.rows(step))[: len(batch.indices)]
             rows = rows.to(self.precision.device, non_blocking=True)
             seen = self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
-            return Shown(*seen, numbers(rows))
+            shown = Shown(*seen, numbers(rows))
+        return self.completed(shown, step, known) if self.memo else shown
+
+    def completed(self, shown: Shown, step: int, known: Tensor | None) -> Shown:
+        """`shown` with what the memo has to say of it; see `shown`."""
+        assert self.memo
+        views = own_part(self.order.views_of(step))[: len(shown.images)]
+        (read,) = self.memo.batches([views]) if known is None else (known,)
+        with record_function("memo"):
+            parts = self.config.accumulate if known is not None else 1
+            said = self.memo.complete(read, views, shown, parts, keep=known is not None)
+        return shown._replace(said=said)
 
     def validate(self, store: Store, evaluator: Evaluator) -> dict[str, float]:
         """Loss terms by the rule of training, and `mAP` (voc07), of the network to keep.

@@ -48,10 +48,12 @@ class Brightness(Task):
         images: Tensor,
         targets: Targets,
         rows: Tensor | None = None,
+        said: Tensor | None = None,
         ledger: bool = False,
         divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         assert divisor is None
+        assert said is None
         self.seen.append(images)
         self.rows.append(rows)
         self.progressed.append(self.progress.item())
