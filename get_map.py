@@ -9,18 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from nets.detect import cost_of, detect
+from nets.detect import cost_of, detect_split
 from nets.inputs import read_class_names
-from nets.outputs import Detections, Targets
 from nets.postprocess import Limits
 from nets.saved import check_class_names, limits_for, load_detector
 from utils.cli import parse_arguments, run
 from utils.config import MapConfig
 from utils.data.store import open_store, read_samples
 from utils.data.voc import check_splits
-from utils.engine.evaluation import evaluate
 from utils.files import check_file, check_folder, whole
 from utils.metrics.evaluator import Evaluator
 from utils.metrics.result_files import class_files, load_detections, result_ids, save_detections
@@ -78,13 +75,8 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
         class_files(config.save_detections, class_names)  # refuses names before the work
     store = open_store(config, config.split, class_names, device)
     evaluator = Evaluator(class_names)
-
-    def predict(images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
-        del targets
-        return {}, detect(model, images, limits)
-
     with memory_for(config.batch_size):
-        speed = evaluate(predict, store, evaluator, precision, config.batch_size)
+        speed = detect_split(model, store, evaluator, precision, config.batch_size, limits)
     used = precision.record()
     print(
         f"{speed['images_per_second']:.1f} images/s (network and post-processing), "

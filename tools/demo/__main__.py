@@ -22,6 +22,7 @@ from nets.detect import detect_images
 from nets.postprocess import Limits
 from nets.saved import load_network
 from tools.demo.drawn_set import make_drawn_set
+from tools.demo.story import write_story
 from tools.jobs import script, script_beside, typed
 from utils import spec
 from utils.cli import parse_arguments, run
@@ -99,8 +100,25 @@ def main(arguments: Sequence[str] | None) -> None:
     picture = draw_comparison(out, devkit)
     text = comparison(reports)
     (out / "comparison.txt").write_text(text + "\n", encoding="utf-8")
+    minutes = (time.perf_counter() - started) / 60
+    folders = {DISTILLED: "distilled", ALONE: "alone", TEACHER: "teacher"}
+    page = write_story(out, folders, reports, done(config, minutes), what_next(out))
     print(f"\n{text}\n\npictures: {picture}, {out}/*/curves.png, {out}/*/precision_recall.png")
-    print(f"{(time.perf_counter() - started) / 60:.1f} minutes\n\n{what_next(out)}")
+    print(f"{minutes:.1f} minutes\n\n{what_next(out)}\n\nthe whole story on a page: {page}")
+
+
+def done(config: DemoConfig, minutes: float) -> list[str]:
+    """What the demonstration does, for its page."""
+    return [
+        f"{config.train} training and {config.test} test images were drawn, with objects of five "
+        "shapes among clutter.",
+        f"A teacher, {config.teacher}, was trained for {config.teacher_epochs} epochs on the "
+        "objects alone.",
+        f"The same student, {config.student}, was trained twice for {config.student_epochs} epochs "
+        "with equal initial weights, data order and augmentation: once on the objects alone, once "
+        "under the teacher as well.",
+        f"All three were evaluated on the test images, {minutes:.0f} minutes after the beginning.",
+    ]
 
 
 def what_next(out: Path) -> str:

@@ -13,19 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from nets.detect import detect
-from nets.outputs import Detections, Targets
-from nets.saved import check_class_names, load_detector
+from tools.views import view_of
 from utils.cli import parse_arguments, run
 from utils.config import DataConfig, option
-from utils.data.store import Store, open_store
+from utils.data.store import open_store
 from utils.data.voc import check_splits
-from utils.engine.evaluation import evaluate
 from utils.files import check_file
-from utils.metrics.evaluator import Evaluator
 from utils.runtime.device import choose_device
 from utils.runtime.distributed import world_size
 from utils.show.examples import View
@@ -95,10 +88,7 @@ def look(config: PageConfig, runs: Sequence[Run], splits: Sequence[str]) -> View
     }
     networks |= teacher_of(config, runs)
     store = open_store(config, splits, names, device)
-    found = {
-        name: detections(path, store, names, config.batch_size) for name, path in networks.items()
-    }
-    return View(" ".join(splits), store.samples, found)
+    return view_of(" ".join(splits), networks, store, names, config.batch_size)
 
 
 def teacher_of(config: PageConfig, runs: Sequence[Run]) -> dict[str, Path]:
@@ -111,21 +101,6 @@ def teacher_of(config: PageConfig, runs: Sequence[Run]) -> dict[str, Path]:
         print(f"the teacher {path} is gone and left out; --teacher says where it is now")
         return {}
     return {"teacher": Path(path)}
-
-
-def detections(path: Path, store: Store, names: Sequence[str], batch_size: int) -> Evaluator:
-    """What a network detects in all images of a split."""
-    model, known, precision = load_detector(path, store.device, "auto", names)
-    check_class_names(known, names, str(path), "the first run")
-    model = model.to(memory_format=torch.channels_last)
-
-    def predict(images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
-        del targets
-        return {}, detect(model, images)
-
-    evaluator = Evaluator(names)
-    evaluate(predict, store, evaluator, precision, batch_size)
-    return evaluator
 
 
 if __name__ == "__main__":

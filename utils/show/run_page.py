@@ -71,9 +71,17 @@ def run_page(runs: Sequence[Run], view: View | None = None) -> Page:
         runs: one, or several to be compared; each name occurs once.
         view: what their networks detect; without it the page has no pictures.
     """
-    title = " · ".join(run.name for run in runs)
-    page = Page(title, f"{len(runs)} runs side by side" if len(runs) > 1 else kind_of(runs[0]))
+    page = Page(
+        " · ".join(run.name for run in runs),
+        f"{len(runs)} runs side by side" if len(runs) > 1 else kind_of(runs[0]),
+    )
     page.verdict("; ".join(verdict(run) for run in runs))
+    add_runs(page, runs, view)
+    return page
+
+
+def add_runs(page: Page, runs: Sequence[Run], view: View | None = None) -> None:
+    """Adds to a page all that is known of some runs; see `run_page`."""
     page.section("", *(figures_of(run) for run in runs if len(runs) == 1), facts(runs))
     page.section("Curves", grid("charts", charts(runs)))
     if view:
@@ -84,7 +92,6 @@ def run_page(runs: Sequence[Run], view: View | None = None) -> Page:
     for run in runs:
         rows = [(name, shown(value)) for name, value in run.settings.items()]
         page.section("", folded(f"every setting of {run.name}", table(("", ""), rows, words=2)))
-    return page
 
 
 def kind_of(run: Run) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.browser import check_page
 from tests.conftest import Refused
 from tools.demo.__main__ import MARKER, what_next
 from tools.export.__main__ import ExportConfig
@@ -32,6 +33,11 @@ def demonstrate(out: Path, script: Callable[..., int]) -> None:
     for name in names:
         with Image.open(out / name) as picture:
             assert min(picture.size) > 300
+    text = (out / "report.html").read_text("utf-8")
+    assert "student distilled, train" in text
+    assert f"{float(gain[0]):+.1f} points of voc07" in text
+    assert (out / "report.html").stat().st_size < 2.5e6
+    check_page(out / "report.html", out.parent / "browser", images=0)
 
 
 def test_the_demonstration_ends_with_a_table_and_pictures(
