@@ -97,10 +97,19 @@ class SSD300(nn.Module):
 
     def sources(self, images: Tensor) -> tuple[Tensor, ...]:
         """The source maps that the heads look at, finest first; arguments as for `forward`."""
-        maps = list(self.backbone((images - self.mean) / self.std))
+        maps = list(self.backbone(self.normalised(images)))
         for extra in self.extras:
             maps.append(extra(maps[-1]))
         return tuple(maps)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """The images with about zero mean and unit variance, as the backbone's weights want them.
+
+        Both are repeated for a row of the images, in their layout: so a CPU takes a row at a time,
+        and with `[3, 1, 1]` the three numbers of a pixel.
+        """
+        row = torch.zeros_like(images[:1, :, :1])
+        return (images - (row + self.mean)).div_(row + self.std)
 
     @property
     def channels(self) -> tuple[int, ...]:

@@ -134,6 +134,17 @@ class TestInput:
             pytest.approx(IMAGENET_STD),
         )
 
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_in_every_layout_and_without_touching_the_images(self, layout, dtype):
+        model = SSD300(TINY, classes=2).to(dtype)
+        pictures = images(2).to(dtype).contiguous(memory_format=layout)
+        before = pictures.clone()
+        found = model.normalised(pictures)
+        assert torch.equal(found, (pictures - model.mean) / model.std)
+        assert found.is_contiguous(memory_format=layout)
+        assert torch.equal(pictures, before)
+
     def test_batched_equals_single(self):
         model, pictures = SSD300(TINY, classes=2).eval(), images(3)
         with torch.no_grad():
