@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from nets.backbones.base import Backbone
-from nets.backbones.mobilenetv2 import MobileNetV2
+from nets.backbones.mobilenetv2 import MobileNetV2, spare_strided_depthwise
 from nets.backbones.resnet import ResNet
 from nets.backbones.vgg import L2Norm
 
@@ -57,6 +57,7 @@ class BubbliiiingMobileNetV2(MobileNetV2):
         """See `Backbone.extra`; every one halves its grid, rounding up."""
         assert (grids[0] + 1) // 2 == grids[1], grids
         block = InvertedResidual(channels, out, stride=2, expand_ratio=squeeze / channels)
+        spare_strided_depthwise(block)
         return nn.Sequential(block, nn.ReLU(inplace=True))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

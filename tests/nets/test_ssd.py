@@ -1,5 +1,6 @@
 """SSD300 and its backbones: one contract over all of them, then each against torchvision's own."""
 
+import copy
 from urllib.error import URLError
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from nets.backbones import BACKBONES
 from nets.backbones.base import IMAGENET_STD, divisible_by_8, imagenet_state
-from nets.backbones.mobilenetv2 import MobileNetV2
+from nets.backbones.mobilenetv2 import MobileNetV2, StridedDepthwise, spare_strided_depthwise
 from nets.backbones.resnet import ResNet
 from nets.backbones.vgg import VGG16, L2Norm
 from nets.matching import match
@@ -285,6 +286,38 @@ def test_mobilenetv2_equals_torchvisions_trunk(monkeypatch):
         assert torch.equal(stride_8, trunk.features[7].conv[0](before))
         before = trunk.features[:14](x)
         assert torch.equal(stride_16, trunk.features[14].conv[0](before))
+
+
+class TestStridedDepthwise:
+    def test_a_cpu_trains_them_in_float32(self):
+        torch.manual_seed(0)
+        plain = nn.Conv2d(16, 16, 3, stride=2, padding=1, groups=16, bias=False)
+        block = nn.Sequential(copy.deepcopy(plain))
+        spare_strided_depthwise(block)
+        x = torch.randn(2, 16, 9, 9).bfloat16().requires_grad_()
+        in_float32 = plain(x.float())
+        gradient = torch.randn_like(in_float32).bfloat16()
+        expected = torch.autograd.grad(in_float32, (x, plain.weight), gradient.float())
+        with torch.autocast("cpu", torch.bfloat16):
+            found, without = block(x), block(x.detach())
+            assert torch.equal(without, plain(x.detach()))  # nothing to gain
+        assert torch.equal(found, in_float32.bfloat16())
+        got = torch.autograd.grad(found, (x, block[0].weight), gradient)
+        assert all(map(torch.equal, got, expected))
+
+    @pytest.mark.parametrize(
+        ("name", "layout", "count"),
+        [
+            ("mobilenetv2(width=0.35)", "paper", 4),  # 150 -> 75 -> 38 -> 19 -> 10
+            ("bubbliiiing_mobilenetv2", "bubbliiiing_mobilenetv2", 8),  # -> 5 -> 3 -> 2 -> 1
+        ],
+    )
+    def test_which_they_are(self, name, layout, count):
+        layers = SSD300(name, layout=layout).modules()
+        convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+        spared = [layer for layer in convolutions if isinstance(layer, StridedDepthwise)]
+        assert len(spared) == count
+        assert spared == [c for c in convolutions if c.groups > 1 and c.stride == (2, 2)]
 
 
 class TestVgg:
