@@ -10,6 +10,7 @@ to its weights; the mean over the batches and the least of them.
 
 import argparse
 import datetime
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from nets.distillers.dkd import Decoupled
 from nets.matching import match
-from nets.memo.record import LISTED, AnswerRecord
+from nets.memo.record import LISTED, SKETCHED, AnswerRecord
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Lesson, Outputs, Targets
 from nets.saved import load_network
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--teacher", required=True)
     parser.add_argument("--students", nargs="+", required=True, help="early and late ones")
     parser.add_argument("--listed", nargs="+", type=int, default=[LISTED])
+    parser.add_argument("--sketched", nargs="+", type=int, default=[SKETCHED])
     parser.add_argument("--batches", type=int, default=6)
     parser.add_argument("--expand", type=float, default=1.0)
     parser.add_argument("--json", default="")
@@ -51,12 +53,13 @@ def main() -> None:
     teacher, _ = load_network(options.teacher)
     batches = list(some_batches(options, names, teacher))
     rows: list[dict[str, Any]] = []
-    for listed in options.listed:
-        record = AnswerRecord(teacher.layout, len(names), listed)
+    for listed, sketched in itertools.product(options.listed, options.sketched):
+        record = AnswerRecord(teacher.layout, len(names), listed, sketched)
         for path in options.students:
             student, _ = load_network(path)
             found = [cosines(student, record, *batch) for batch in batches]
-            row: dict[str, Any] = {"listed": listed, "bytes": record.size, "student": path}
+            row: dict[str, Any] = {"listed": listed, "sketched": record.sketched}
+            row |= {"bytes": record.size, "student": path}
             for name in found[0]:
                 values = [one[name] for one in found]
                 row[name] = {"mean": sum(values) / len(values), "least": min(values)}
@@ -139,7 +142,8 @@ def text(row: dict[str, Any]) -> str:
         for name, value in row.items()
         if isinstance(value, dict)
     ]
-    return f"{row['listed']} listed, {row['bytes']} bytes, {row['student']}: {'  '.join(values)}"
+    form = f"{row['listed']} listed, {row['sketched']} sketched, {row['bytes']} bytes"
+    return f"{form}, {row['student']}: {'  '.join(values)}"
 
 
 if __name__ == "__main__":

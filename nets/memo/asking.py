@@ -84,7 +84,7 @@ def open_memo(
     views = config.teacher_views
     identity = {
         "format": record.FORMAT,
-        "listed": record.LISTED,
+        "listed": [record.LISTED, record.SKETCHED],
         "teacher": digest(teacher),
         "classes": list(class_names),
         "layout": layout,
