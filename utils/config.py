@@ -124,6 +124,11 @@ class TrainConfig(DataConfig):
     compile: bool = option(False, "compile the network and its loss with torch.compile")
     profile: bool = option(False, "profile some steps instead of training; writes trace.json")
     val_every: int = option(10, "epochs between validations (mAP and loss); 0: only at the end")
+    patience: int = option(
+        0,
+        "validations without a better mAP on --val after which the run ends; 0: never; the "
+        "schedule stays that of --epochs",
+    )
     log_every: int = option(10, "steps between readings of the losses, each a row of metrics.jsonl")
     ledger_every: int = option(
         100, "steps between measurements of each term's gradient share; 0 turns the ledger off"
@@ -164,7 +169,11 @@ class TrainConfig(DataConfig):
             object.__setattr__(self, "backbone", self.usual_backbone)  # frozen is for later
         at_least(self, 1, "epochs", "accumulate", "log_every")
         at_least(self, 0, "freeze_epochs", "warmup", "val_every", "clip_norm", "weight_decay")
-        at_least(self, 0, "save_every", "ledger_every")
+        at_least(self, 0, "save_every", "ledger_every", "patience")
+        if self.patience and not self.chooses:
+            raise ValueError(
+                "--patience waits for a better mAP: give --val, and a --val-every below --epochs"
+            )
         at_least(self, 0, "neg_pos_ratio", "negatives_for_hard", "conf_weight", "loc_weight")
         at_least(self, 1, "expand")
         above(self, 0, "lr")

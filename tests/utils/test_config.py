@@ -21,6 +21,9 @@ def test_defaults_are_the_schedule_of_the_paper() -> None:
 
 
 def test_a_network_is_chosen_among_several_validations() -> None:
+    with pytest.raises(ValueError, match="--patience waits for a better mAP: give --val"):
+        TrainConfig(patience=3)
+    assert TrainConfig(patience=3, val=("a/b",), val_every=1).patience == 3
     for val, every, chooses in (((), 1, False), (("a/b",), 0, False), (("a/b",), 5, True)):
         assert TrainConfig(val=val, val_every=every, epochs=6).chooses is chooses
     assert not TrainConfig(val=("a/b",), val_every=6, epochs=6).chooses  # at the end alone

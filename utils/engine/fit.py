@@ -19,7 +19,7 @@ from utils.engine.memo import Memo
 from utils.engine.profiling import profile_steps
 from utils.engine.rehearsal import choose_arithmetic
 from utils.engine.resume import resume
-from utils.engine.runs import LAST, RunFiles, goes_on, kept, run_folder
+from utils.engine.runs import LAST, RunFiles, goes_on, is_over, kept, run_folder
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
 from utils.metrics.evaluator import Evaluator
@@ -130,14 +130,14 @@ def train_epochs(
     description: dict[str, Any],
     folder: Path,
 ) -> None:
-    """Trains to the end of the schedule.
+    """Trains to the end of the schedule, or of the patience.
 
-    Writes into `folder` after every epoch `last.pth` and a row of metrics.jsonl, and after every
-    validation `curves.png`, `report.html` (with what the best network of this process detects) and,
-    where the mAP is the best so far, `best.pth`. `last.pth` is also
-    written every `save_every` steps, before a validation, and when a signal asks for the end; a row
-    of metrics.jsonl also every `log_every` steps. In whichever of these states a process is killed,
-    resuming leads to the same weights and metrics.
+    Writes into `folder` at the start of a new run `batch.png`, after every epoch `last.pth` and a
+    row of metrics.jsonl, and after every validation `curves.png`, `report.html` (with what the best
+    network of this process detects) and, where the mAP is the best so far, `best.pth`. `last.pth`
+    is also written every `save_every` steps, before a validation, and when a signal asks for the
+    end; a row of metrics.jsonl also every `log_every` steps. In whichever of these states a process
+    is killed, resuming leads to the same weights and metrics.
 
     Args:
         trainer: new, or loaded with an earlier state.
@@ -168,7 +168,10 @@ def train_epochs(
             raise Stopped(stop, signals.remedy)
 
     with signals:
-        while trainer.epoch < config.epochs:
+        if not trainer.steps:
+            files.draw_first_batch(class_names)
+        ended = is_over(folder, config, trainer.epoch)
+        while not ended:
             metrics = train_epoch(trainer, after_step)
             done = trainer.epoch + 1
             validated = done == config.epochs or (config.val_every and done % config.val_every == 0)
@@ -185,9 +188,10 @@ def train_epochs(
             trainer.next_epoch()
             files.write_epoch(metrics)
             files.save()
+            ended = is_over(folder, config, done)
             if validated:
                 with signals.at_once():
-                    if view and validation and done == config.epochs:
+                    if view and validation and ended:
                         others = look_beside(
                             trainer.task.others(), validation, class_names,
                             trainer.precision, trainer.at_once,
@@ -195,7 +199,7 @@ def train_epochs(
                         view.networks.update(others)
                     files.draw(view)
     files.close()
-    print(kept(folder, config))
+    print(kept(folder, config, trainer.epoch))
 
 
 def train_epoch(trainer: Trainer, after_step: Callable[[], None]) -> dict[str, float]:

@@ -3,16 +3,26 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from utils.config import TrainConfig
 from utils.engine import ledger
 from utils.engine.checkpoint import has_checkpoint, save_checkpoint
 from utils.engine.log import METRICS, RunLog, draw_curves, read_metrics
 from utils.engine.trainer import Trainer
-from utils.files import check_folder, naming
-from utils.runtime.distributed import barrier, is_main, restarted
+from utils.files import check_folder, naming, whole
+from utils.runtime.distributed import (
+    barrier,
+    is_main,
+    most_of_processes,
+    own_part,
+    restarted,
+)
+from utils.show.draw import draw_batch
 from utils.show.examples import View
 from utils.show.report import cost, write_json
 from utils.show.run_page import PAGE, read_run, run_page
@@ -21,7 +31,7 @@ LAST = "last.pth"
 # Settings that may differ when a run is resumed: they decide where and how, not what is computed.
 FREE = {"data", "classes", "logs", "name", "device", "workers", "cache", "skip_bad", "resume"}
 FREE |= {"val_every", "log_every", "ledger_every", "preflight", "save_every", "profile", "compile"}
-FREE |= {"accumulate", "memo", "memo_best_effort"}
+FREE |= {"accumulate", "memo", "memo_best_effort", "patience"}
 FREE |= {"teacher_pretrained"}  # of stage 1, a run of its own
 FREE |= {"recipe"}  # what it decides counts
 
@@ -87,6 +97,16 @@ class RunFiles:
             with naming(self.log.path):
                 place = {"epoch": trainer.epoch + 1, "step": trainer.steps}
                 self.log.write({**place, **row}, trainer.steps)
+
+    def draw_first_batch(self, class_names: Sequence[str]) -> None:
+        """Writes batch.png: what the network will see in the first step, the objects drawn in."""
+        trainer = self.trainer
+        if is_main():
+            (batch,) = trainer.store.batches([own_part(trainer.order.indices(0))])
+            shown = trainer.augmented(batch, 0)
+            with whole(self.folder / "batch.png") as unfinished:
+                picture = draw_batch(shown.images, shown.targets, class_names)
+                Image.fromarray(picture).save(unfinished, "PNG")
 
     def draw(self, view: View | None) -> None:
         """Writes curves.png and report.html, with the pictures of `view`."""
@@ -154,17 +174,46 @@ def plain(values: dict[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def kept(folder: Path, config: TrainConfig) -> str:
-    """Which network best.pth of a finished run holds, and why."""
+def validations(folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows of a run that have an mAP, and the place of the best among them.
+
+    Of equals it is the first, as `RunFiles.keep_if_best` has it.
+    """
+    rows = [row for row in read_metrics(folder / METRICS) if row.get("mAP") is not None]
+    return rows, max(range(len(rows)), key=lambda i: rows[i]["mAP"], default=-1)
+
+
+def is_over(folder: Path, config: TrainConfig, epoch: int) -> bool:
+    """Whether training ends after so many epochs; the same in every process, which all must ask.
+
+    The rows of metrics.jsonl decide, so a run that is resumed ends where it would have ended.
+    """
+    if epoch >= config.epochs or not config.patience:
+        return epoch >= config.epochs
+    lost = 0
+    if is_main():
+        rows, best = validations(folder)
+        lost = int(len(rows) - 1 - best >= config.patience)
+    return bool(most_of_processes(lost))
+
+
+def kept(folder: Path, config: TrainConfig, epoch: int) -> str:
+    """Which network best.pth of a run that has ended after so many epochs holds, and why."""
     if not config.val:
         return "kept: the last network (no validation split was named)"
     on = " ".join(config.val)
-    rows = [row for row in read_metrics(folder / METRICS) if row.get("mAP") is not None]
+    rows, best = validations(folder)
     if not rows:
         return f"kept: the last network (no object in {on})"
-    best = max(rows, key=lambda row: row["mAP"])  # the first of equals, as `keep_if_best`
     which = "best" if len(rows) > 1 else "the only"
-    return f"kept: epoch {best['epoch']}, {which} voc07 {100 * best['mAP']:.1f} on {on}"
+    early = ""
+    if epoch < config.epochs:
+        early = (
+            f"; ended after {epoch} of {config.epochs} epochs, for {config.patience} "
+            f"validation{'s' if config.patience > 1 else ''} brought no better one (--patience)"
+        )
+    score = f"{100 * rows[best]['mAP']:.1f}"
+    return f"kept: epoch {rows[best]['epoch']}, {which} voc07 {score} on {on}{early}"
 
 
 def summary(epoch: int, epochs: int, metrics: dict[str, Any]) -> str:

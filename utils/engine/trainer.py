@@ -167,12 +167,16 @@ class Trainer(Updates):
             known: what `remembered` has said of it. Without, the memo is looked into now, and what
                 is not in it is asked for and not written down.
         """
+        shown = self.augmented(batch, step)
+        return self.completed(shown, step, known) if self.memo else shown
+
+    def augmented(self, batch: Batch, step: int) -> Shown:
+        """`shown` without what the memo has to say of it."""
         with record_function("augment"):
             rows = own_part(self.order.rows(step))[: len(batch.indices)]
             rows = rows.to(self.precision.device, non_blocking=True)
             seen = self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
-            shown = Shown(*seen, numbers(rows))
-        return self.completed(shown, step, known) if self.memo else shown
+            return Shown(*seen, numbers(rows))
 
     def completed(self, shown: Shown, step: int, known: Tensor | None) -> Shown:
         """`shown` with what the memo has to say of it; see `shown`."""

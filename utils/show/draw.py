@@ -13,7 +13,9 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
+from utils.boxes import Targets
 from utils.metrics.evaluator import Evaluator
 
 Picture = npt.NDArray[np.uint8]
@@ -164,6 +166,29 @@ def side_by_side(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> Pi
             image.thumbnail((cell - 4, cell - 4))
             sheet.paste(image, (column * cell + 2, head + row * cell + 2))
     return np.asarray(sheet)
+
+
+def draw_batch(
+    images: Tensor, targets: Targets, class_names: Sequence[str], most: int = 16
+) -> Picture:
+    """What a network sees of the first images of a batch, with their objects, four in a row.
+
+    Args:
+        images: `[B, 3, S, S]` float RGB 0..255.
+        targets: of the same images.
+        class_names: names of the classes 1..K.
+        most: how many images to draw.
+    """
+    side, columns = images.shape[-1], 4
+    pictures = []
+    for image, boxes, labels in zip(images[:most].cpu(), *(x.cpu() for x in targets), strict=False):
+        pixels = image.clamp(0, 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        real = labels > 0
+        pictures.append(draw_boxes(pixels, boxes[real] * side, labels[real].tolist(), class_names))
+    pictures += [np.full((side, side, 3), 255, np.uint8)] * (-len(pictures) % columns)
+    framed = [np.pad(p, ((2, 2), (2, 2), (0, 0)), constant_values=255) for p in pictures]
+    rows = [np.hstack(framed[i : i + columns]) for i in range(0, len(framed), columns)]
+    return np.asarray(np.vstack(rows))
 
 
 def beside(pictures: Sequence[Picture], titles: Sequence[str]) -> Picture:

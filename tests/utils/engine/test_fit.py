@@ -4,8 +4,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from utils.boxes import Detections, Targets
@@ -16,9 +18,11 @@ from utils.data.voc import read_classes, read_split
 from utils.engine.checkpoint import save_checkpoint
 from utils.engine.evaluation import evaluate
 from utils.engine.fit import train_epochs
+from utils.engine.interrupts import Stopped
 from utils.engine.ledger import gradient_shares
 from utils.engine.log import read_metrics, read_rows
 from utils.engine.resume import resume
+from utils.engine.runs import RunFiles
 from utils.engine.task import Task
 from utils.engine.trainer import Trainer
 from utils.metrics.evaluator import Evaluator
@@ -325,6 +329,75 @@ def test_a_run_ends_with_which_network_it_has_kept(
     rows = read_metrics(tmp_path / "metrics.jsonl")
     best = torch.load(tmp_path / "best.pth", weights_only=True)["metrics"]
     assert best["train/loss"] == rows[kept - 1]["train/loss"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "epochs"),
+    [
+        ([0.1, 0.5, 0.4, 0.5, 0.6, 0.6], 2, 4),  # the second 0.5 is no better
+        ([0.1, 0.5, 0.4, 0.6, 0.3, 0.2], 2, 6),  # that is the end of the schedule, too
+        ([0.3, 0.2, 0.4, 0.4, 0.4, 0.4], 1, 2),
+        ([0.3, 0.2, 0.1, 0.1, 0.1, 0.1], 0, 6),
+        ([math.nan, math.nan, 0.1, 0.1, 0.1, 0.1], 2, 5),  # without an object nothing is said
+    ],
+)
+@pytest.mark.parametrize("stopped_after", [0, 2])
+def test_patience(
+    scores: list[float],
+    patience: int,
+    epochs: int,
+    stopped_after: int,
+    store: Store,
+    names: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = replace(CONFIG, epochs=6, val_every=1, patience=patience)
+    score = lambda run, *_: {"loss": 1.0, "mAP": scores[run.epoch]}  # noqa: E731
+    monkeypatch.setattr(Trainer, "validate", score)
+    monkeypatch.setattr(RunFiles, "draw_first_batch", lambda *_: None)
+    monkeypatch.setattr(RunFiles, "draw", lambda files, _: stop_at(files, stopped_after))
+    if stopped_after:
+        with pytest.raises(Stopped):
+            train_epochs(trainer(store, config), store, names, {}, tmp_path)
+    monkeypatch.setattr(RunFiles, "draw", lambda *_: None)
+    for _ in range(2):  # once it has ended, resuming changes nothing
+        run = trainer(store, config)
+        if (tmp_path / "last.pth").exists():
+            resume(run, tmp_path, {})
+        train_epochs(run, store, names, {}, tmp_path)
+        assert run.epoch == len(read_metrics(tmp_path / "metrics.jsonl")) == epochs
+        last = capsys.readouterr().out.splitlines()[-1]
+        early = f"; ended after {epochs} of 6 epochs, for {patience} validation"
+        assert (early in last) == (epochs < 6)
+    # The schedule is that of six epochs: the rates of one that goes on to their end.
+    whole = trainer(store, replace(config, patience=0))
+    train_epochs(whole, store, names, {}, tmp_path / "whole")
+    rates = [
+        [row["lr"] for row in read_metrics(f / "metrics.jsonl")]
+        for f in (tmp_path, tmp_path / "whole")
+    ]
+    assert rates[0] == rates[1][:epochs]
+
+
+def stop_at(files: RunFiles, epochs: int) -> None:
+    """Where a signal may end a run: everything is saved."""
+    if files.trainer.epoch == epochs:
+        raise Stopped(2, "")
+
+
+def test_the_first_batch_is_drawn(store: Store, names: tuple[str, ...], tmp_path: Path) -> None:
+    run = trainer(store)
+    train_epochs(run, None, names, {}, tmp_path)
+    with Image.open(tmp_path / "batch.png") as image:
+        picture = np.asarray(image.convert("RGB"))
+    assert picture.shape == (304, 4 * 304, 3)  # three images, and the place of a fourth
+    assert (picture[:, 3 * 304 :] == 255).all()
+    # Outside of lines and labels it is what the network saw first.
+    seen = run.task.seen[0].clamp(0, 255).round().permute(0, 2, 3, 1)
+    drawn = np.stack([picture[2:302, 304 * i + 2 : 304 * i + 302] for i in range(3)])
+    assert 0 < (drawn != seen.byte().numpy()).any(-1).mean() < 0.5
 
 
 def test_resuming_another_network_is_refused(
