@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from utils import spec
 from utils.config import TrainConfig
 
 C = TypeVar("C", bound=TrainConfig)
@@ -34,7 +35,7 @@ def scratch(config: TrainConfig, steps: int) -> dict[str, Any]:
     """For networks that have seen nothing."""
     return {
         "optimizer": "adamw",
-        "lr": 3e-3 * root_of_batch(config),
+        "lr": adam_rate(config),
         "schedule": "cosine",
         "warmup": min(500, steps // 10),
         "weight_decay": 5e-4,
@@ -45,7 +46,7 @@ def scratch(config: TrainConfig, steps: int) -> dict[str, Any]:
 
 def finetune(config: TrainConfig, steps: int) -> dict[str, Any]:
     """For networks that have learned something already: as `scratch`, but a third of its rate."""
-    return {**scratch(config, steps), "lr": 1e-3 * root_of_batch(config)}
+    return {**scratch(config, steps), "lr": adam_rate(config) / 3}
 
 
 RECIPES: dict[str, Callable[[TrainConfig, int], dict[str, Any]]] = {
@@ -55,13 +56,19 @@ RECIPES: dict[str, Callable[[TrainConfig, int], dict[str, Any]]] = {
 }
 
 
-def root_of_batch(config: TrainConfig) -> float:
-    """How Adam's rate follows the batch, measured from 16 images.
+def adam_rate(config: TrainConfig) -> float:
+    """What learns fast from random weights: less for wide networks, more for large batches.
 
-    Source: Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms",
-    NeurIPS 2022, sec. 5.
+    Measured for ResNet-18 of width 0.125 to 0.5 with 16 images, see docs/training.md; a MobileNet's
+    maps are half as wide as those of a ResNet of the same width.
+
+    Source: for the width Yang et al., "Tensor Programs V", NeurIPS 2021, table 3; for the batch
+    Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022,
+    sec. 5.
     """
-    return math.sqrt(config.batch_size / 16)
+    name, options = spec.parse(config.backbone or "resnet18")  # that of --weights is not known yet
+    width = options.get("width", 1.0) / (2 if "mobilenet" in name else 1)
+    return min(3e-3, 5e-4 / width) * math.sqrt(config.batch_size / 16)
 
 
 def averaging(steps: int) -> float:

@@ -62,6 +62,23 @@ def test_adam_s_rate_follows_the_root_of_the_batch() -> None:
     assert large.lr / small.lr == pytest.approx(math.sqrt(32 / 8))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "rate"),
+    [
+        ("resnet18(width=0.125)", 0.003),  # 0.004 would be too much
+        ("resnet18(width=0.25)", 0.002),
+        ("resnet18(width=0.5, attention='se')", 0.001),
+        ("resnet34", 0.0005),
+        ("mobilenetv2(width=0.5)", 0.002),
+        ("vgg16_bn", 0.0005),
+    ],
+)
+def test_adam_s_rate_falls_with_the_width(backbone: str, rate: float) -> None:
+    config = TrainConfig(recipe="scratch", batch_size=16, backbone=backbone)
+    assert follow(config, 1000).lr == pytest.approx(rate)
+    assert follow(replace(config, recipe="finetune"), 1000).lr == pytest.approx(rate / 3)
+
+
 @pytest.mark.parametrize(("steps", "remembered"), [(1, 2), (1000, 100), (10**6, 5000)])
 def test_the_average_remembers_a_tenth_of_the_run(steps: int, remembered: int) -> None:
     assert averaging(steps) == pytest.approx(1 - 1 / remembered)
