@@ -46,7 +46,8 @@ def request(devkit: Path, logs: Path, name: str, *extra: object) -> Request:
     words += ["--classes", devkit / "VOC2007/classes.txt", "--logs", logs, "--name", name]
     words += ["--backbone", "plain", "--no-pretrained", "--epochs", "6", "--batch-size", "4"]
     words += ["--workers", "1", "--device", "cpu", "--ema", "0.9", "--val-every", "0"]
-    words += ["--lr", "0.01", "--freeze-epochs", "2", *extra]
+    # SGD, whose steps are as close as the gradients are.
+    words += ["--recipe", "paper", "--lr", "0.01", "--freeze-epochs", "2", *extra]
     return Request("train_teacher", [str(word) for word in words], str(logs / f"{name}.err"))
 
 
