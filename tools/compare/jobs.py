@@ -17,7 +17,7 @@ from utils.show.report import write_json
 
 SCORES, FACTS = "map.json", "job.json"
 # What neither the budget nor the result of a run depends on.
-PLACE = FREE - {"val_every", "data", "classes", "skip_bad"}
+PLACE = FREE - {"val_every", "data", "classes", "skip_bad", "recipe"}
 
 
 class Job(NamedTuple):
@@ -143,7 +143,13 @@ def finish(
 def check_same(job: Job, facts: dict[str, Any]) -> None:
     """Raises ValueError where the job's folder holds a run with other flags."""
     path = job.folder / FACTS
-    if path.is_file() and (found := json.loads(path.read_text(encoding="utf-8"))) != facts:
+    if not path.is_file():
+        return
+    # What was no setting yet when the run was made had what is the default now.
+    defaults = plain(dataclasses.asdict(type(job.config)()))
+    known_since = {key: value for key, value in defaults.items() if job.script and key in facts}
+    found = known_since | json.loads(path.read_text(encoding="utf-8"))
+    if found != facts:
         key = next(key for key in {**facts, **found} if found.get(key) != facts.get(key))
         raise ValueError(
             f"{job.folder} holds a run with other {key} ({found.get(key)} instead of "

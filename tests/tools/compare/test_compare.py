@@ -143,9 +143,20 @@ def test_another_file_under_the_teachers_name_is_noticed(tmp_path: Path) -> None
             check_same(which, which.facts(["VOC2007/test"]))
 
 
+def test_a_setting_that_came_later_had_its_default(tmp_path: Path) -> None:
+    job = make_variants(["kd: --clip-norm 2"], [])[1].job(tmp_path, 0, tmp_path / "teacher.pth")
+    facts = job.facts(["VOC2007/test"])
+    before = {key: value for key, value in facts.items() if key not in ("expand", "clip_norm")}
+    write_json(job.folder / "job.json", {**before, "clip_norm": 2.0})
+    check_same(job, facts)
+    write_json(job.folder / "job.json", before)
+    with pytest.raises(ValueError, match=r"other clip_norm \(0.0 instead of 2.0\)"):
+        check_same(job, facts)
+
+
 def test_what_decides_the_result_is_part_of_the_budget() -> None:
-    (variant,) = make_variants(["kd: --val-every 1 --workers 9"], [])[1:]
-    assert variant.other_budget == "val_every 1 instead of 10"
+    (variant,) = make_variants(["kd: --val-every 1 --workers 9 --recipe paper"], [])[1:]
+    assert variant.other_budget == "recipe paper instead of auto, val_every 1 instead of 10"
 
 
 def test_choosing_on_the_test_split_is_said(tmp_path: Path) -> None:
