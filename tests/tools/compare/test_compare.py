@@ -128,6 +128,20 @@ def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environments(1) == [{}]
 
 
+def test_students_of_one_teacher_share_what_it_said(tmp_path: Path) -> None:
+    texts = [
+        "asked: --temperature 2",
+        "read: --teacher-views 3",
+        "own: --teacher-views 3 --memo there",
+    ]
+    alone, *variants = make_variants(texts, [])
+    jobs = [variant.job(tmp_path, 0, Path("t.pth")) for variant in variants]
+    shared = str(tmp_path / "memo")
+    assert [job.config.memo for job in jobs] == ["", shared, "there"]  # type: ignore[attr-defined]
+    assert [shared in job.words for job in jobs] == [False, True, False]
+    assert "--memo" not in alone.job(tmp_path, 0, Path("t.pth")).words
+
+
 def test_another_file_under_the_teachers_name_is_noticed(tmp_path: Path) -> None:
     weights = tmp_path / "given.pth"
     weights.write_bytes(b"one")
