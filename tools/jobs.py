@@ -6,10 +6,13 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+
+from utils.show.report import duration
 
 ROOT = Path(__file__).resolve().parents[1]
 # What torchrun tells a process about itself; a job of that process is none of torchrun's.
@@ -100,6 +103,19 @@ def script_beside(title: str, threads: int, name: str, *arguments: object) -> No
         for line in process.stdout:
             print(f"{title:8} {line}", end="", flush=True)
     judge(name, process.returncode)
+
+
+def countdown(begun: float, before: int, done: int, total: int) -> str:
+    """`3 of 10, 12 min left`, at the pace since `begun` (by `time.monotonic`).
+
+    Args:
+        begun: when the work of this process began.
+        before: how many were done by then.
+        done: how many are done; more than `before`.
+        total: how many there are.
+    """
+    seconds = (time.monotonic() - begun) / (done - before) * (total - done)
+    return f"{done} of {total}, {duration(seconds)} left"
 
 
 def judge(name: str, status: int) -> None:

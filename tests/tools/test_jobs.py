@@ -12,6 +12,7 @@ from tools.jobs import (
     TORCHRUN,
     Running,
     claimed,
+    countdown,
     logged_script,
     own_environment,
     script,
@@ -110,3 +111,9 @@ def test_a_signal_reaches_what_runs_and_what_starts_after_it() -> None:
         assert status.result() == -signal.SIGTERM
     assert running.processes == set()
     assert running.wait(subprocess.Popen(["sleep", "60"])) == -signal.SIGTERM
+
+
+def test_the_time_left_of_a_piece_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.jobs.time.monotonic", lambda: 1000.0)
+    # 2 done here in 400 s, 7 to go.
+    assert countdown(600.0, before=1, done=3, total=10) == "3 of 10, 23 min left"

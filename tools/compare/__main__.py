@@ -30,7 +30,7 @@ from tools.compare.picture import draw
 from tools.compare.text import markdown
 from tools.compare.variants import Variant, make_variants, settings, teacher_job
 from tools.extras import require
-from tools.jobs import Running, one_arithmetic, split_passed
+from tools.jobs import Running, countdown, one_arithmetic, split_passed
 from utils.cli import parse_arguments, run
 from utils.config import at_least, option
 from utils.data.voc import check_splits
@@ -146,14 +146,21 @@ def work(jobs: Sequence[Job], config: CompareConfig, running: Running) -> list[s
     for environment in environments(config.jobs):
         places.put(environment)
 
+    begun, before = time.monotonic(), len(done_of(jobs))
+
     def attempt(job: Job) -> str | None:
+        known = bool(job.scores())
         place = places.get()
         try:
             outcome = finish(job, config.test, place, running)
         finally:
             places.put(place)
-        if outcome is not None:
-            print(outcome or headline(job, config.metric), flush=True)
+        if outcome:
+            print(outcome, flush=True)
+        elif outcome is not None:
+            done = len(done_of(jobs))
+            left = "" if known else f" ({countdown(begun, before, done, len(jobs))})"
+            print(headline(job, config.metric) + left, flush=True)
         return outcome
 
     failures: dict[Job, str] = {}
@@ -176,6 +183,11 @@ def work(jobs: Sequence[Job], config: CompareConfig, running: Running) -> list[s
             raise
     # Another process may have had more luck with one of them.
     return [text for job, text in failures.items() if not job.scores()]
+
+
+def done_of(jobs: Sequence[Job]) -> list[Job]:
+    """Those of the jobs that are done."""
+    return [job for job in jobs if job.scores()]
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ def main(arguments: Sequence[str] | None) -> None:
     shared += ["--amp", "auto" if torch.cuda.is_available() else "bf16" if native_bf16() else "off"]
     teacher = [*shared, "--backbone", config.teacher, "--epochs", config.teacher_epochs]
     student = [*shared, "--backbone", config.student, "--epochs", config.student_epochs]
+    print(f"1 of 3: the teacher, and beside it {ALONE}; a line a minute says how far each is")
     # Two runs of half the cores each do more than one after the other with all of them.
     half = max(1, (os.cpu_count() or 1) // 2)
     with ThreadPoolExecutor() as pool:
@@ -86,9 +87,11 @@ def main(arguments: Sequence[str] | None) -> None:
         ]
     for finished in runs:
         finished.result()
+    print(f"\n2 of 3: {DISTILLED}")
     taught = ["--name", "distilled", "--teacher", out / "teacher/best.pth", "--preset", "soft"]
     script("train_kd.py", *student, *taught)
 
+    print("\n3 of 3: all three on the test images")
     reports = {}
     for title, name in ((TEACHER, "teacher"), (ALONE, "alone"), (DISTILLED, "distilled")):
         folder = out / name

@@ -17,15 +17,16 @@ from typing import Any
 
 from nets.inputs import check_inputs
 from tools.extras import require
-from tools.jobs import split_passed
+from tools.jobs import countdown, split_passed
 from tools.tune import study as studies
 from tools.tune.pictures import draw
-from tools.tune.report import FAILED, INTERRUPTED, summary, write_report
+from tools.tune.report import FAILED, INTERRUPTED, Trial, summary, write_report
 from tools.tune.search import RANGES, check_training, common, search_ranges, trial_words
 from tools.tune.trials import Ending, failure, follow, start_student
 from utils.cli import parse_arguments, run
 from utils.config import at_least, option
 from utils.engine.interrupts import Stopped, StopSignals
+from utils.show.report import duration
 
 HOPELESS = 3  # failed trials, and none that did not fail, after which a command gives up
 
@@ -84,7 +85,7 @@ class Search:
             self.study = studies.open_study(self.out, config.storage, shared, config.startup)
             studies.enqueue_default(self.study, default)
         self.failures = 0
-        self.started = time.monotonic()
+        self.started, self.before = time.monotonic(), len(self.counted())
 
     def lock(self) -> AbstractContextManager[None]:
         """Held while something is done that two processes must not do at once."""
@@ -99,13 +100,16 @@ class Search:
     def has_budget(self) -> bool:
         """Whether to start another trial."""
         studies.notice_dead_workers(self.study)
-        trials = studies.trials_of(self.study)
-        counted = [t for t in trials if t.state != INTERRUPTED]
+        counted = self.counted()
         if self.failures >= HOPELESS and all(t.state == FAILED for t in counted):
             return False
         minutes = (time.monotonic() - self.started) / 60
         in_time = not self.config.minutes or minutes < self.config.minutes
         return in_time and (not self.config.trials or len(counted) < self.config.trials)
+
+    def counted(self) -> list[Trial]:
+        """The trials that use up the budget."""
+        return [t for t in studies.trials_of(self.study) if t.state != INTERRUPTED]
 
     def objective(self, trial: Any) -> float:
         """Trains a student; returns its best validation mAP.
@@ -132,7 +136,8 @@ class Search:
         process = start_student(words, settings, folder)
         ending = follow(process, folder, report, lambda: bool(self.signals.noted))
         score, outcome = self.judge(trial, folder, ending)
-        print(f"trial {trial.number}: {outcome}, {(time.monotonic() - started) / 60:.1f} minutes")
+        took = duration(time.monotonic() - started)
+        print(f"trial {trial.number}: {outcome}, {took}{self.left()}")
         if ending.asked == "pruned":
             import optuna
 
@@ -140,6 +145,13 @@ class Search:
         if score is None:
             raise Unfinished(outcome)
         return score
+
+    def left(self) -> str:
+        """`; 3 of 10, 12 min left`, this trial among the 3; nothing where no number is set."""
+        done = len(self.counted())
+        if not self.before < done <= self.config.trials:
+            return ""
+        return f"; {countdown(self.started, self.before, done, self.config.trials)}"
 
     def folder(self, trial: Any) -> Path:
         """The trial's folder; that of an interrupted trial becomes that of the one that goes on."""

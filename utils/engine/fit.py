@@ -21,10 +21,12 @@ from utils.engine.rehearsal import choose_arithmetic
 from utils.engine.resume import resume
 from utils.engine.runs import LAST, RunFiles, goes_on, is_over, kept, run_folder
 from utils.engine.task import Task
+from utils.engine.terminal import Progress, opening
 from utils.engine.trainer import Trainer
 from utils.metrics.evaluator import Evaluator
 from utils.runtime import distributed
 from utils.runtime.device import choose_precision, let_cudnn_try, memory_for
+from utils.runtime.distributed import is_main
 from utils.runtime.provenance import PROVENANCE, provenance
 from utils.show.examples import View
 
@@ -153,10 +155,14 @@ def train_epochs(
     files = RunFiles(folder, description, trainer)
     view: View | None = None
     own = "student" if trainer.task.others() else "network"
+    if is_main():
+        print(opening(files.content, trainer, folder), flush=True)
+    progress = Progress(trainer, own)
     signals = StopSignals(f"the same command with --resume goes on from {folder / LAST}")
 
     def after_step() -> None:
         """Writes and saves when it is time to, and ends training when a signal has come."""
+        progress.step()
         if trainer.steps % config.log_every == 0:
             files.write_step(trainer.latest())
         stop = signals.noted_anywhere()
@@ -167,7 +173,7 @@ def train_epochs(
         if stop:
             raise Stopped(stop, signals.remedy)
 
-    with signals:
+    with closing(progress), signals:
         if not trainer.steps:
             files.draw_first_batch(class_names)
         ended = is_over(folder, config, trainer.epoch)
@@ -187,6 +193,8 @@ def train_epochs(
                     view = View(title, validation.samples, {own: evaluator})
             trainer.next_epoch()
             files.write_epoch(metrics)
+            if is_main():
+                progress.epoch(metrics)
             files.save()
             ended = is_over(folder, config, done)
             if validated:

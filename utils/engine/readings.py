@@ -17,11 +17,10 @@ class Readings:
 
     Args:
         samples: the split, to name the images of a bad batch.
-        weights: the factor of each term, for display.
     """
 
-    def __init__(self, samples: Sequence[Sample], weights: Mapping[str, float]) -> None:
-        self.samples, self.weights = samples, weights
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
         self.names: list[str] = []
         self.pending: list[tuple[Tensor, Tensor]] = []
         self.sums: list[float] = []
@@ -68,15 +67,6 @@ class Readings:
         return over_taken_steps(
             {n: s / self.steps for n, s in zip(self.names, self.sums, strict=True)}
         )
-
-    def describe(self, lr: float) -> str:
-        """`loss 4.21 conf 2.31 (x0.7) ... lr 0.001`: means so far and each term's weight."""
-        words = [
-            f"{name} {value:.3f}" + (f" (x{self.weights[name]:g})" if name in self.weights else "")
-            for name, value in self.means().items()
-            if name != "positives"
-        ]
-        return " ".join([*words, f"lr {lr:.2g}"])
 
     def state_dict(self) -> dict[str, Any]:
         """What has been read; nothing may be pending."""

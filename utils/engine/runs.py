@@ -10,7 +10,6 @@ from typing import Any
 from PIL import Image
 
 from utils.config import TrainConfig
-from utils.engine import ledger
 from utils.engine.checkpoint import has_checkpoint, save_checkpoint
 from utils.engine.log import METRICS, RunLog, draw_curves, read_metrics
 from utils.engine.trainer import Trainer
@@ -87,7 +86,6 @@ class RunFiles:
         if self.log:
             with naming(self.log.path):
                 self.log.write({"epoch": trainer.epoch, **metrics}, trainer.steps)
-            print(summary(trainer.epoch, trainer.config.epochs, metrics))
 
     def write_step(self, metrics: dict[str, float]) -> None:
         """Adds the row of the step that has just been done."""
@@ -214,13 +212,3 @@ def kept(folder: Path, config: TrainConfig, epoch: int) -> str:
         )
     score = f"{100 * rows[best]['mAP']:.1f}"
     return f"kept: epoch {rows[best]['epoch']}, {which} voc07 {score} on {on}{early}"
-
-
-def summary(epoch: int, epochs: int, metrics: dict[str, Any]) -> str:
-    """`epoch 3/50  train/loss 4.210 ...` for the terminal."""
-    shown = [
-        f"{k} {v:.4g}"
-        for k, v in metrics.items()
-        if not k.endswith("positives") and not k.startswith(ledger.PREFIX)
-    ]
-    return f"epoch {epoch}/{epochs}  " + "  ".join([*shown, ledger.describe(metrics)]).rstrip()

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.profiler import record_function
-from tqdm import tqdm
 
 from utils.config import TrainConfig
 from utils.data.augment import augment, numbers
@@ -61,8 +60,8 @@ class Trainer(Updates):
         self.store = store
         self.epoch = 0  # epochs done
         self.position = 0  # steps done of the one after them
-        self.readings = Readings(store.samples, task.weights)  # of those steps
-        self.ledger = Readings(store.samples, {})  # of those among them that kept one
+        self.readings = Readings(store.samples)  # of those steps
+        self.ledger = Readings(store.samples)  # of those among them that kept one
         self.best = -math.inf
         self.timed = 0, 0.0  # after how many steps a clock was last looked at, and what it said
         self.augment = augment
@@ -101,23 +100,19 @@ class Trainer(Updates):
         self.prepare()
         steps = range(self.steps, (self.epoch + 1) * self.steps_per_epoch)
         order = [self.order.indices(step) for step in steps]
-        title, hidden = f"epoch {self.epoch + 1}/{self.config.epochs}", not is_main() or None
-        with tqdm(order, title, leave=False, disable=hidden, initial=self.position) as bar:
-            batches = self.store.batches(map(own_part, order))
-            said = self.remembered(steps)
-            for step, indices, batch, known in zip(steps, order, batches, said, strict=True):
-                every = self.config.ledger_every
-                due = every > 0 and self.position % every == 0
-                terms, entries = split(self.step(self.shown(batch, step, known), due))
-                self.readings.add(terms, indices)
-                if due:
-                    self.ledger.add(entries, indices)
-                self.position += 1
-                bar.update()
-                if self.steps % self.config.log_every == 0:
-                    self.read()
-                    bar.set_postfix_str(self.readings.describe(self.lr))
-                after_step()
+        batches = self.store.batches(map(own_part, order))
+        said = self.remembered(steps)
+        for step, indices, batch, known in zip(steps, order, batches, said, strict=True):
+            every = self.config.ledger_every
+            due = every > 0 and self.position % every == 0
+            terms, entries = split(self.step(self.shown(batch, step, known), due))
+            self.readings.add(terms, indices)
+            if due:
+                self.ledger.add(entries, indices)
+            self.position += 1
+            if self.steps % self.config.log_every == 0:
+                self.read()
+            after_step()
         if self.memo:
             self.memo.check(all_of_them=True)
         return self.read()
@@ -149,8 +144,8 @@ class Trainer(Updates):
         """Closes an epoch whose steps are done."""
         self.epoch += 1
         self.position = 0
-        self.readings = Readings(self.store.samples, self.task.weights)
-        self.ledger = Readings(self.store.samples, {})
+        self.readings = Readings(self.store.samples)
+        self.ledger = Readings(self.store.samples)
 
     def remembered(self, steps: Sequence[int]) -> Iterator[Tensor | None]:
         """What the memo knows of this process's part of each step's batch; None without a memo."""

@@ -61,6 +61,14 @@ def percent(value: float) -> str:
     return "     -" if math.isnan(value) else f"{100 * value:6.2f}"
 
 
+def duration(length: float) -> str:
+    """`42 s`, `17 min`, `5 h 3 min`."""
+    if length < 100:
+        return f"{length:.0f} s"
+    minutes = round(length / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def write_json(path: str | Path, report: Mapping[str, Any]) -> None:
     """Writes a report, whole or not at all; NaN, which JSON does not have, becomes null."""
     write_whole(path, json.dumps(without_nan(report), indent=1) + "\n")

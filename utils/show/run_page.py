@@ -20,6 +20,7 @@ from utils.show.page import (
     tiles,
 )
 from utils.show.precision import precision
+from utils.show.report import duration
 
 PAGE = "report.html"
 CONFIG = "config.json"
@@ -179,14 +180,6 @@ def seconds(run: Run) -> float:
     an_epoch = images // settings["batch_size"] * settings["batch_size"]
     paces = [float(row["images_per_second"]) for row in run.rows if row.get("images_per_second")]
     return sum((an_epoch / pace for pace in paces), 0.0)
-
-
-def duration(length: float) -> str:
-    """`42 s`, `17 min`, `5 h 3 min`."""
-    if length < 100:
-        return f"{length:.0f} s"
-    minutes = round(length / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def charts(runs: Sequence[Run]) -> list[Markup]:

@@ -43,6 +43,7 @@ section > :first-child { margin-top: 0; }
 th, td { padding: 5px 18px 5px 0; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; font-variant-numeric: tabular-nums; }
 th { font-weight: 500; font-size: 13px; } tr:last-child > td { border-bottom: 0; }
+.words td:first-child { white-space: nowrap; }
 .words td + td { overflow-wrap: anywhere; min-width: 110px; }
 .number { text-align: right; white-space: nowrap; }
 code, pre { font: 13px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }

@@ -1,0 +1,104 @@
+"""What a run says: lines that fit, terms that count, and how long it will take."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from utils.config import TrainConfig
+from utils.engine import terminal
+from utils.engine.terminal import WIDEST, Progress, columns, opening
+
+WEIGHTS = {"soft": 3.0, "conf": 0.7, "l2": 0.0, "loc": 1.0}
+METRICS = {
+    "train/loss": 12.3456,
+    "train/soft": 1.0,
+    "train/conf": 123.4,
+    "train/l2": 9.0,
+    "train/loc": 0.01234,
+    "train/grad_norm": 3.0,
+    "images_per_second": 51.6,
+    "ledger/share/conf": 0.5,
+}
+
+
+def run_of(epochs: int = 4, steps: int = 10) -> Any:
+    """What a terminal asks of a trainer."""
+    return SimpleNamespace(
+        config=TrainConfig(epochs=epochs, log_every=5),
+        task=SimpleNamespace(weights=WEIGHTS),
+        readings=SimpleNamespace(means=lambda: {"loss": 1.5}),
+        steps_per_epoch=steps,
+        total=epochs * steps,
+        steps=0,
+        epoch=0,
+        position=0,
+    )
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which stands still until a test changes it."""
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_columns_begin_with_the_score_and_leave_out_terms_of_no_weight() -> None:
+    head, row = columns({**METRICS, "val/loss": 11.0, "mAP": 0.4123}, WEIGHTS)
+    assert head.split() == ["voc07", "loss", "val", "soft", "conf", "loc", "images/s"]
+    assert row.split() == ["41.2", "12.35", "11.00", "1.000", "123.4", "0.01234", "52"]
+    assert len(head) == len(row)
+    assert columns(METRICS, WEIGHTS)[1].split()[:3] == ["-", "12.35", "-"]
+
+
+def test_lines_fit(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(epochs=1000)
+    run.task.weights = {f"a_long_distiller_{i}": 1.0 for i in range(9)}
+    progress = Progress(run, "student")
+    run.epoch, run.steps, clock[0] = 999, 9990, 1e6
+    progress.epoch(METRICS)
+    progress.epoch(METRICS)
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert "voc07" in head
+    assert len(rows) == 2
+    assert all(len(line) <= WIDEST for line in (head, *rows))
+    assert all(row.split()[:2] == ["student", "999/1000"] for row in rows)
+
+
+def test_a_line_a_minute_and_the_time_left(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of()  # 40 steps of 10 s
+    run.steps = run.position = 4  # of an earlier process
+    progress = Progress(run, "student")
+    for _ in range(5):
+        clock[0] += 10
+        run.steps = run.position = run.steps + 1
+        progress.step()
+    assert capsys.readouterr().out == ""
+    clock[0] += 10
+    run.steps = run.position = run.steps + 1
+    progress.step()
+    # 60 s for 6 steps; 30 steps are left.
+    assert capsys.readouterr().out == "student 1/4, step 10/10: loss 1.500, 5 min left\n"
+    progress.step()
+    assert capsys.readouterr().out == ""  # until the next minute
+    progress.close()
+
+
+def test_a_run_begins_with_what_runs_where(tmp_path: Any) -> None:
+    content = {
+        "arithmetic": {"dtype": "float32", "device": "cpu"},
+        "provenance": {"device": "AMD EPYC", "teacher": {"path": "logs/teacher/best.pth"}},
+        "backbone": "resnet18",
+        "parameters": 1_230_000,
+        "gflops": 0.456,
+    }
+    lines = opening(content, run_of(), tmp_path).splitlines()
+    assert lines == [
+        "device   AMD EPYC, float32",
+        "network  resnet18, 1.23 M parameters, 0.46 GFLOPs an image",
+        "loss     3 soft + 0.7 conf + 1 loc, teacher logs/teacher/best.pth; 4 epochs of 10 steps",
+        f"folder   {tmp_path}",
+    ]

@@ -1,0 +1,138 @@
+"""What a training run says on a terminal: how it begins, how far it is, an epoch as a line."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from utils.engine.trainer import Trainer
+from utils.runtime.distributed import is_main, world_size
+from utils.runtime.provenance import PROVENANCE
+from utils.show.report import duration
+
+EVERY = 60.0  # seconds between lines where there is no terminal for a bar
+WIDEST = 100  # letters of a line
+ROOM = WIDEST - 40  # of them for score and losses, between the epoch's number and pace and time
+BAR = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
+
+
+def opening(content: Mapping[str, Any], trainer: Trainer, folder: Path) -> str:
+    """What runs where, in four lines; those about the data have been said when it was opened.
+
+    Args:
+        content: what the run's files say, see `utils.engine.runs.RunFiles`.
+        trainer: the run.
+        folder: where it writes.
+    """
+    config, origin = trainer.config, content.get(PROVENANCE, {})
+    processes = f", {world_size()} processes" if world_size() > 1 else ""
+    terms = [f"{w:g} {name}" for name, w in trainer.task.weights.items() if w]
+    teacher = f", teacher {origin['teacher']['path']}" if "teacher" in origin else ""
+    lines = {
+        "device": f"{origin.get('device', content['arithmetic']['device'])}, "
+        f"{content['arithmetic']['dtype']}{processes}",
+        "network": f"{content.get('backbone', 'a network')}, {content['parameters'] / 1e6:.2f} M "
+        f"parameters, {content['gflops']:.2f} GFLOPs an image",
+        "loss": f"{' + '.join(terms)}{teacher}; {config.epochs} epochs of "
+        f"{trainer.steps_per_epoch} steps",
+        "folder": str(folder),
+    }
+    return "\n".join(f"{name:8} {text}" for name, text in lines.items())
+
+
+class Progress:
+    """How far a run is: one bar for all of it, or, where stderr is no terminal, a line a minute.
+
+    Args:
+        trainer: the run, new or loaded with an earlier state.
+        stage: what is trained, `teacher` or `student`.
+    """
+
+    def __init__(self, trainer: Trainer, stage: str) -> None:
+        self.trainer, self.stage = trainer, stage
+        self.begun = self.said = time.monotonic()
+        self.before = trainer.steps  # what an earlier process has done tells nothing of the pace
+        self.named = False  # whether the columns have their names
+        hidden = True if not is_main() else None  # None: where there is no terminal
+        self.bar = tqdm(
+            total=trainer.total, initial=trainer.steps, leave=False, disable=hidden, bar_format=BAR
+        )
+
+    def step(self) -> None:
+        """A step has been done."""
+        trainer = self.trainer
+        self.bar.update(trainer.steps - self.bar.n)
+        if trainer.steps % trainer.config.log_every == 0:
+            self.bar.set_description_str(self.place(), refresh=False)
+            self.bar.set_postfix_str(self.told())
+        if self.bar.disable and is_main() and time.monotonic() - self.said >= EVERY:
+            self.line(
+                f"{self.place()}, step {trainer.position}/{trainer.steps_per_epoch}: {self.told()}"
+            )
+
+    def place(self) -> str:
+        """`student 2/7`."""
+        epoch = min(self.trainer.epoch + 1, self.trainer.config.epochs)
+        return f"{self.stage} {epoch}/{self.trainer.config.epochs}"
+
+    def told(self) -> str:
+        """`loss 4.21, 12 min left`, by what has been read of the losses."""
+        loss = self.trainer.readings.means().get("loss")
+        return ", ".join([*([f"loss {loss:.3f}"] if loss is not None else []), self.left()])
+
+    def left(self) -> str:
+        """`12 min left`, at the pace so far, validations included."""
+        done, total = self.trainer.steps - self.before, self.trainer.total
+        if not done:
+            return "time left unknown"
+        seconds = (time.monotonic() - self.begun) / done * (total - self.trainer.steps)
+        return f"{duration(seconds)} left"
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        """An epoch has been done: its line, and before the first one the names of the columns."""
+        head, row = columns(metrics, self.trainer.task.weights)
+        if not self.named:
+            self.line(f"{'epoch':>13}{head}")
+            self.named = True
+        done = f"{self.stage} {self.trainer.epoch}/{self.trainer.config.epochs}"
+        self.line(f"{done:>13}{row}  {self.left()}")
+
+    def line(self, text: str) -> None:
+        """A line above the bar."""
+        self.said = time.monotonic()
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        self.bar.close()
+
+
+def columns(metrics: Mapping[str, Any], weights: Mapping[str, float]) -> tuple[str, str]:
+    """The names of an epoch's columns and its values: mAP in percent, loss, terms, images a second.
+
+    Terms of weight 0 are left out, and those that a line has no room for; metrics.jsonl has all.
+    """
+    score = metrics.get("mAP")
+    cells = {
+        "voc07": "-" if score is None else f"{100 * score:.1f}",
+        "loss": number(metrics.get("train/loss")),
+        "val": number(metrics.get("val/loss")),
+        **{name: number(metrics.get(f"train/{name}")) for name, w in weights.items() if w},
+    }
+    pace = metrics.get("images_per_second")
+    last = {"images/s": "-" if pace is None else f"{pace:.0f}"}
+    head, row = "", ""
+    for name, text in [*cells.items(), *last.items()]:
+        width = max(8, len(name) + 1)
+        if name in last or len(head) + width <= ROOM:
+            head, row = head + f"{name:>{width}}", row + f"{text:>{width}}"
+    return head, row
+
+
+def number(value: float | None) -> str:
+    """Four digits; a dash for what is not known."""
+    return "-" if value is None else f"{value:#.4g}"
