@@ -16,7 +16,7 @@ from utils.show.report import duration
 EVERY = 60.0  # seconds between lines where there is no terminal for a bar
 WIDEST = 100  # letters of a line
 ROOM = WIDEST - 40  # of them for score and losses, between the epoch's number and pace and time
-BAR = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
+BAR = "{percentage:3.0f}%|{bar}| {desc}"  # tqdm would put a comma before a postfix
 
 
 def opening(content: Mapping[str, Any], trainer: Trainer, folder: Path) -> str:
@@ -66,8 +66,7 @@ class Progress:
         trainer = self.trainer
         self.bar.update(trainer.steps - self.bar.n)
         if trainer.steps % trainer.config.log_every == 0:
-            self.bar.set_description_str(self.place(), refresh=False)
-            self.bar.set_postfix_str(self.told())
+            self.bar.set_description_str(f"{self.place()}: {self.told()}")
         if self.bar.disable and is_main() and time.monotonic() - self.said >= EVERY:
             self.line(
                 f"{self.place()}, step {trainer.position}/{trainer.steps_per_epoch}: {self.told()}"
