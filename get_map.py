@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from nets.detect import cost_of, detect_split
 from nets.inputs import read_class_names
@@ -17,13 +18,15 @@ from nets.saved import check_class_names, limits_for, load_detector
 from utils.cli import parse_arguments, run
 from utils.config import MapConfig
 from utils.data.store import open_store, read_samples
-from utils.data.voc import check_splits
+from utils.data.voc import Sample, check_splits
 from utils.files import check_file, check_folder, whole
 from utils.metrics.evaluator import Evaluator
 from utils.metrics.result_files import class_files, load_detections, result_ids, save_detections
 from utils.runtime.device import choose_device, memory_for
 from utils.runtime.distributed import is_main
+from utils.show.confusion import draw_confusion
 from utils.show.draw import draw_precision_recall
+from utils.show.examples import SHOWN, View, worst_sheet
 from utils.show.report import average_precision, table, write_json
 
 
@@ -35,7 +38,8 @@ def main(arguments: Sequence[str] | None) -> None:
     config = parse_arguments(MapConfig, arguments)
     check_outputs(config)
     check_splits(config.data, config.split, "--split")
-    evaluator, facts = from_files(config) if config.detections else from_network(config)
+    evaluate = from_files if config.detections else from_network
+    evaluator, samples, facts = evaluate(config)
     if not is_main():
         return
     report = {"split": list(config.split), **facts, **average_precision(evaluator)}
@@ -43,13 +47,24 @@ def main(arguments: Sequence[str] | None) -> None:
     if config.json:
         write_json(config.json, report)
     if config.plots:
-        Path(config.plots).mkdir(parents=True, exist_ok=True)
-        with whole(Path(config.plots) / "precision_recall.png") as unfinished:
-            draw_precision_recall(evaluator, unfinished)
+        draw_plots(Path(config.plots), evaluator, samples)
     if config.save_detections:
         names = result_ids(list(evaluator.detections))
         found = {names[image_id]: values for image_id, values in evaluator.detections.items()}
         save_detections(config.save_detections, evaluator.class_names, found)
+
+
+def draw_plots(folder: Path, evaluator: Evaluator, samples: Sequence[Sample]) -> None:
+    """Writes the pictures of an evaluation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole(folder / "precision_recall.png") as unfinished:
+        draw_precision_recall(evaluator, unfinished)
+    with whole(folder / "confusion.png") as unfinished:
+        draw_confusion(evaluator, unfinished, SHOWN)
+    worst = worst_sheet(View("", samples, {"detected": evaluator}))
+    if worst is not None:
+        with whole(folder / "worst.png") as unfinished:
+            Image.fromarray(worst).save(unfinished, "PNG")
 
 
 def check_outputs(config: MapConfig) -> None:
@@ -62,8 +77,8 @@ def check_outputs(config: MapConfig) -> None:
         check_folder(config.save_detections, "--save-detections")
 
 
-def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
-    """What a network detects in the split, and facts about it."""
+def from_network(config: MapConfig) -> tuple[Evaluator, Sequence[Sample], dict[str, Any]]:
+    """What a network detects in the split, the split, and facts about both."""
     device = choose_device(config.device)
     wanted = read_class_names(config.classes) if config.classes else ()
     model, class_names, precision = load_detector(config.weights, device, config.amp, wanted)
@@ -88,10 +103,11 @@ def from_network(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
         "layout": model.layout,
     }
     facts["limits"] = limits._asdict()
-    return evaluator, {**facts, "arithmetic": used, "images": len(store), **speed, **cost_of(model)}
+    facts |= {"arithmetic": used, "images": len(store), **speed, **cost_of(model)}
+    return evaluator, store.samples, facts
 
 
-def from_files(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
+def from_files(config: MapConfig) -> tuple[Evaluator, Sequence[Sample], dict[str, Any]]:
     """What VOC result files say of the split, whichever detector wrote them.
 
     Raises:
@@ -126,7 +142,7 @@ def from_files(config: MapConfig) -> tuple[Evaluator, dict[str, Any]]:
             truth_labels=truth.labels,
             difficult=truth.difficult,
         )
-    return evaluator, {"detections": config.detections, "images": len(samples)}
+    return evaluator, samples, {"detections": config.detections, "images": len(samples)}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from utils.show.report import write_json
 
 SCORES, FACTS = "map.json", "job.json"
 # What neither the budget nor the result of a run depends on.
-PLACE = FREE - {"val_every", "data", "classes", "skip_bad", "recipe"}
+PLACE = FREE - {"val_every", "patience", "data", "classes", "skip_bad", "recipe"}
 
 
 class Job(NamedTuple):

@@ -1,12 +1,13 @@
 """Average precision of a detector: by the rules of VOC 2007, of VOC 2010, and of COCO."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from utils.metrics.agreement import Boxes
 from utils.metrics.average_precision import (
     COCO_RECALL_DEPTHS,
     VOC_AP,
@@ -17,6 +18,7 @@ from utils.metrics.average_precision import (
     voc_match,
 )
 from utils.metrics.detection_pool import (
+    Bools,
     Floats,
     Image,
     Ints,
@@ -115,6 +117,13 @@ class Evaluator:
     def detections(self) -> dict[str, tuple[Floats, Floats, Ints]]:
         """Image id -> boxes `[D, 4]`, scores `[D]`, labels `[D]`, as they were given."""
         return {i: (image.boxes, image.scores, image.labels) for i, image in self._images.items()}
+
+    def images(self) -> Iterator[tuple[Boxes, Boxes, Bools]]:
+        """Of each image its detections, its objects, and which of these `[M]` are difficult."""
+        for image in self._images.values():
+            sure = np.ones(len(image.truth_labels))
+            objects = Boxes(image.truth_boxes, sure, image.truth_labels)
+            yield Boxes(image.boxes, image.scores, image.labels), objects, image.difficult
 
     def result(self, protocol: str = "voc07", iou: float = 0.5) -> Result:
         """AP of every class, and their mean.

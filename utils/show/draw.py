@@ -191,9 +191,10 @@ def draw_batch(
     return np.asarray(np.vstack(rows))
 
 
-def beside(pictures: Sequence[Picture], titles: Sequence[str]) -> Picture:
-    """Pictures of one size in a row, a strip with its title above each."""
+def beside(pictures: Sequence[Picture], titles: Sequence[str], least: int = 0) -> Picture:
+    """Pictures of one size in a row, each at least so wide, a strip with its title above each."""
     height, width = pictures[0].shape[:2]
+    width = max(width, least)
     size = max(11, round(max(height, width) / 30))
     strip = 2 * size
     sheet = Image.new("RGB", (width * len(pictures), strip + height), "white")

@@ -9,11 +9,12 @@ from utils.data.images import read_image
 from utils.data.voc import Sample
 from utils.metrics.agreement import Agreement, Boxes, agreement, without_difficult
 from utils.metrics.evaluator import Evaluator
-from utils.show.draw import draw_boxes, fitted
+from utils.show.draw import Picture, beside, draw_boxes, fitted
 from utils.show.page import Markup, figure
 
 SHOWN = 0.3  # detections with at least this score are drawn, and judged
 SIDE = 340  # pixels of a picture's longer side
+GAP = 12  # pixels between pictures of a sheet
 
 
 class View(NamedTuple):
@@ -132,6 +133,11 @@ def apart_words(says: Agreement, own: str, other: str) -> str:
 
 def drawn(view: View, example: Example, caption: str) -> Markup:
     """An image with its objects, and beside it what each network shows, the first one last."""
+    return figure(pictures_of(view, example), example.sample.image_id, caption)
+
+
+def pictures_of(view: View, example: Example) -> dict[str, Picture]:
+    """What `drawn` shows, by what each picture is called."""
     sample = example.sample
     picture, scale = fitted(read_image(sample.image), SIDE)
     names = view.own.class_names
@@ -142,4 +148,21 @@ def drawn(view: View, example: Example, caption: str) -> Markup:
         pictures[name] = draw_boxes(
             picture, found.boxes * scale, found.labels.tolist(), names, found.scores.tolist()
         )
-    return figure(pictures, sample.image_id, caption)
+    return pictures
+
+
+def worst_sheet(view: View, most: int = 8) -> Picture | None:
+    """The images that a network agrees with least, each beside its objects; None without any."""
+    worst = [e for e in against_objects(view)[::-1] if e.says.share < 1][:most]
+    blocks = []
+    for example in worst:
+        titles = [f"{example.sample.image_id}: objects", found_words(example.says)]
+        blocks.append(beside(list(pictures_of(view, example).values()), titles, SIDE))
+    if not blocks:
+        return None
+    high, wide = (max(block.shape[side] for block in blocks) for side in (0, 1))
+    sheet = np.full((-(-len(blocks) // 2), 2, high + GAP, wide + GAP, 3), 255, np.uint8)
+    for i, block in enumerate(blocks):  # two in a row
+        sheet[i // 2, i % 2, : block.shape[0], : block.shape[1]] = block
+    rows = sheet.swapaxes(1, 2).reshape(len(sheet) * (high + GAP), 2 * (wide + GAP), 3)
+    return np.asarray(rows, np.uint8)
