@@ -55,8 +55,28 @@ def command(name: str, *arguments: object) -> list[str]:
 
 
 def typed(name: str, *arguments: object) -> str:
-    """The same as a user would type it; `-m` and a module may take the place of a name."""
-    return f"python {shlex.join([name, *map(str, arguments)])}"
+    """The same as a user would type it; `-m` and a module may take the place of a name.
+
+    Of a flag that is there twice the later one counts, so it alone is shown.
+    """
+    return f"python {shlex.join([name, *each_once(list(map(str, arguments)))])}"
+
+
+def each_once(words: Sequence[str]) -> list[str]:
+    """A command line without the flags, and their values, that later ones replace."""
+    if "--" in words:  # the flags of two programs
+        return list(words)
+    groups: list[list[str]] = [[]]
+    for word in words:
+        if word.startswith("--"):
+            groups.append([])
+        groups[-1].append(word)
+    # `--no-x` replaces `--x`, as in argparse.BooleanOptionalAction.
+    keys = [
+        group[0].partition("=")[0].replace("--no-", "--", 1) if group else "" for group in groups
+    ]
+    last = {key: place for place, key in enumerate(keys)}
+    return [word for place, key in enumerate(keys) if last[key] == place for word in groups[place]]
 
 
 def one_arithmetic() -> list[str]:

@@ -17,7 +17,25 @@ from tools.jobs import (
     own_environment,
     script,
     split_passed,
+    typed,
 )
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (("--lr", "1", "--train", "a", "b", "--lr", "2"), "--train a b --lr 2"),
+        (
+            ("--backbone=x", "--no-pretrained", "--backbone", "y", "--pretrained"),
+            "--backbone y --pretrained",
+        ),
+        (("out", "--reg-m", "-1"), "out --reg-m -1"),
+        (("--jobs", "2", "--", "--lr", "1"), "--jobs 2 -- --lr 1"),
+        (("--jobs", "2", "--", "--jobs", "1"), "--jobs 2 -- --jobs 1"),
+    ],
+)
+def test_a_command_holds_each_flag_once(words: tuple[str, ...], shown: str) -> None:
+    assert typed("a.py", *words) == f"python a.py {shown}"
 
 
 def test_a_job_joins_none_of_torchruns_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tools.compare.jobs import Job
-from tools.compare.paired import deviation, paired_difference
+from tools.compare.paired import deviation, paired_difference, t_interval
 from tools.compare.variants import BASELINE, Variant
 
 METRICS: dict[str, Callable[[Mapping[str, Any]], float]] = {
@@ -45,7 +45,8 @@ def compare(
         `{"metric", "teacher": {...}, "variants": {name: {...}}}`; a variant has `seeds` (value by
         seed), `mean`, `sd`, `means` (of the three protocols), `per_class`, `per_size`, `commands`,
         and all but the baseline `difference` (see `tools.compare.paired.Difference`), `verdict`,
-        `gap_closed`, `class_gain` and `size_gain` (means over the pairs).
+        `gap_closed`, `class_gain` and `size_gain` (means over the pairs), and `sure`, those classes
+        and sizes whose 95 % interval excludes zero.
     """
     done = {
         variant.name: {job.seed: job for job in jobs if job.title == variant.name and job.scores()}
@@ -120,17 +121,24 @@ def gains(
     pairs = [(scores[seed], alone[seed]) for seed in shared]
     gap = teacher - float(np.mean([baseline[seed] for seed in shared]))
 
-    def gain(parts: Callable[[Mapping[str, Any]], dict[str, float]]) -> dict[str, float]:
-        return mean_of(
-            [{k: v - parts(theirs)[k] for k, v in parts(ours).items()} for ours, theirs in pairs]
-        )
+    def gained(
+        parts: Callable[[Mapping[str, Any]], dict[str, float]],
+    ) -> tuple[dict[str, float], list[str]]:
+        """The mean gain of each part, and the parts whose 95 % interval excludes zero."""
+        rows = [{k: v - parts(theirs)[k] for k, v in parts(ours).items()} for ours, theirs in pairs]
+        ends = {key: t_interval([row[key] for row in rows]) for key in rows[0]}
+        return mean_of(rows), [key for key, (low, high) in ends.items() if low > 0 or high < 0]
 
+    (class_gain, sure_classes), (size_gain, sure_sizes) = (
+        gained(parts) for parts in (lambda s: per_class(s, metric), per_size)
+    )
     return {
         "difference": difference._asdict(),
         "verdict": difference.verdict,
         "gap_closed": difference.mean / gap if gap > 0 else math.nan,
-        "class_gain": gain(lambda s: per_class(s, metric)),
-        "size_gain": gain(per_size),
+        "class_gain": class_gain,
+        "size_gain": size_gain,
+        "sure": [*sure_classes, *sure_sizes],
     }
 
 

@@ -58,23 +58,31 @@ def draw_differences(axes: Axes, gained: Mapping[str, Any], metric: str) -> None
 
 
 def draw_gains(axes: Axes, gained: Mapping[str, Any]) -> None:
-    """The mean gain of each variant by class and by size of object."""
+    """The mean gain of each variant by class and by size of object.
+
+    Coloured where the 95 % interval excludes zero; the rest may well be noise.
+    """
     if not gained:
         axes.set_axis_off()
         return
     table = [[*row["class_gain"].values(), *row["size_gain"].values()] for row in gained.values()]
     first = next(iter(gained.values()))
     values = np.array(table, dtype=float)
-    known = np.abs(values[~np.isnan(values)])
-    limit = float(known.max()) if known.size and known.max() > 0 else 1.0
-    image = axes.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
-    axes.set_xticks(
-        range(values.shape[1]), [*first["class_gain"], *first["size_gain"]], rotation=60, ha="right"
-    )
+    keys = [*first["class_gain"], *first["size_gain"]]
+    sure = np.array([[key in row["sure"] for key in keys] for row in gained.values()])
+    limit = float(np.abs(values[sure]).max()) if sure.any() else 1.0
+    coloured = np.where(sure, values, np.nan)
+    image = axes.imshow(coloured, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if not math.isnan(value):
+            light = not sure[row, column] or abs(value) < 0.6 * limit
+            text, ink = f"{value:+.1f}", "black" if light else "white"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
+    axes.set_xticks(range(len(keys)), keys, rotation=60, ha="right")
     label_rows(axes, list(gained))
     axes.grid(visible=False)
-    axes.set_title("mean gain per class and size, points")
-    if axes.figure is not None:
+    axes.set_title("mean gain, points; coloured where 95 % (t) exclude 0")
+    if axes.figure is not None and sure.any():
         axes.figure.colorbar(image, ax=axes)
 
 

@@ -7,6 +7,9 @@ from typing import Any
 from tools.compare.comparison import METRICS
 from tools.compare.variants import BASELINE
 
+# Students of less AP than this, in percent, have hardly begun to learn.
+NEAR_ZERO = 5.0
+
 
 def markdown(comparison: Mapping[str, Any]) -> str:
     """The report for people: tables, the verdicts in words, and the commands."""
@@ -57,6 +60,7 @@ def verdicts(comparison: Mapping[str, Any]) -> list[str]:
         if row["other_budget"]:
             text += f" Its budget is another one: {row['other_budget']}."
         sentences.append(text)
+    sentences += doubts(comparison)
     if comparison["chosen_on_test"]:
         sentences.append(
             "Each run's network was chosen among its epochs by the very images that it is scored "
@@ -66,6 +70,28 @@ def verdicts(comparison: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"{compared} variants are compared with one baseline; the intervals are not widened "
             "for that: of twenty without effect one is expected to look significant."
+        )
+    return sentences
+
+
+def doubts(comparison: Mapping[str, Any]) -> list[str]:
+    """Why these runs may decide nothing: students that learned nothing, seeds that are too few."""
+    sentences, variants = [], comparison["variants"]
+    alone = variants[BASELINE]["mean"]
+    if alone < NEAR_ZERO:
+        sentences.append(
+            f"The students are near zero ({BASELINE}: {alone:.1f}): what changes there says little "
+            "about students that have learned; train them longer first."
+        )
+    reaches = [
+        (row["difference"]["t"][1] - row["difference"]["t"][0]) / 2
+        for row in variants.values()
+        if "difference" in row and row["difference"]["t"][0] <= 0 <= row["difference"]["t"][1]
+    ]
+    if reaches:
+        sentences.append(
+            f"Where no difference is found, one of up to {max(reaches):.1f} points would not have "
+            "been found either: that is how far these seeds scatter. Four times as many halve it."
         )
     return sentences
 

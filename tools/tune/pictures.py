@@ -11,6 +11,8 @@ import matplotlib
 from tools.tune.study import importances
 
 SCORE = "best validation mAP, 0..1"
+# Complete trials from which a picture shows more than chance; a plane takes more than a line.
+LEAST = {"slices.png": 5, "importances.png": 10, "ranks.png": 10}
 
 
 def draw(out: Path, study: Any, names: Sequence[str]) -> list[str]:
@@ -22,12 +24,13 @@ def draw(out: Path, study: Any, names: Sequence[str]) -> list[str]:
 
     Args:
         out: a folder.
-        study: an `optuna.Study`; of fewer than two complete trials nothing is drawn.
+        study: an `optuna.Study`; what it has too few complete trials for is not drawn, see `LEAST`.
         names: the settings that are searched.
     """
     from optuna.visualization import matplotlib as plots
 
-    if sum(trial.state.name == "COMPLETE" for trial in study.trials) < 2:
+    count = sum(trial.state.name == "COMPLETE" for trial in study.trials)
+    if count < min(LEAST.values()):
         return []
     shares = importances(study, names)
     names = list(shares or names)
@@ -37,9 +40,10 @@ def draw(out: Path, study: Any, names: Sequence[str]) -> list[str]:
         pictures["importances.png"] = partial(plots.plot_param_importances, params=names)
     if len(names) > 1:
         pictures["ranks.png"] = partial(plots.plot_rank, params=names[:2])
-    for name, plot in pictures.items():
-        save(partial(plot, study, target_name=SCORE), out / name)
-    return sorted(pictures)
+    drawn = [name for name in sorted(pictures) if count >= LEAST[name]]
+    for name in drawn:
+        save(partial(pictures[name], study, target_name=SCORE), out / name)
+    return drawn
 
 
 def save(plot: Callable[[], Any], path: Path) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 from tools.tune.search import Range, best_command
 from utils.show.report import write_json
 
+# Points of mAP that two seeds of one short run differ by: 2.4 to 3.9 is their standard deviation
+# in docs/evidence.md, and a difference of two has 1.4 times that.
+NOISE = 4.0
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 # Interrupted ones are tried again, as new trials.
 RUNNING, INTERRUPTED = "running", "interrupted"
@@ -104,9 +107,27 @@ def summary(trials: Sequence[Trial], words: Sequence[str]) -> str:
     if default:
         lines.append(f"default: trial {default.number}, {points(default)}")
     if best:
-        lines.append(f"best: trial {best.number}, {points(best)}; to train with its settings:")
+        lines.append(f"best: trial {best.number}, {points(best)}")
+        lines += [doubt] if (doubt := doubt_of(best, default)) else []
+        lines.append("to train with its settings:")
         lines.append(best_command(words, best.settings))
     return "\n".join(lines)
+
+
+def doubt_of(best: Trial, default: Trial | None) -> str:
+    """Why the best trial may be no better than the settings that the search started from."""
+    if default is None or best.score is None or default.score is None:
+        return ""
+    gain = 100 * (best.score - default.score)
+    if best.number == default.number:
+        return "the best is the default: the search has found nothing better"
+    if gain < NOISE:
+        return (
+            f"its {gain:.1f} points over the default are within what two seeds of one setting "
+            f"differ by ({NOISE:g} points in short runs, docs/evidence.md), and it is the luckiest "
+            "of several; compare both with several seeds (tools.compare) before you believe it"
+        )
+    return ""
 
 
 def points(trial: Trial) -> str:

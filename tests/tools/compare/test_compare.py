@@ -17,6 +17,7 @@ from nets.ssd import SSD300
 from tests.browser import check_page
 from tools.compare.comparison import compare
 from tools.compare.jobs import check_same, environments
+from tools.compare.picture import draw
 from tools.compare.text import markdown
 from tools.compare.variants import make_variants, teacher_job
 from tools.jobs import claimed
@@ -74,6 +75,29 @@ def test_a_report_by_hand(tmp_path: Path) -> None:
         in text
     )
     assert "| b | - | - |" in text
+    assert kd["sure"] == ["a", "medium", "large"]
+    assert longer["sure"] == []
+    assert "near zero" not in text
+    assert "would not have been found" not in text
+    draw(report, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_doubts_are_said(tmp_path: Path) -> None:
+    variants = make_variants(["kd: --temperature 2"], [])
+    teacher = teacher_job(tmp_path, "given.pth", [], [])
+    jobs = [v.job(tmp_path, seed, teacher.weights) for seed in (0, 1) for v in variants]
+    write_json(teacher.folder / "map.json", scores(0.6))
+    values = {"alone": (0.01, 0.02), "kd": (0.01, 0.04)}
+    for job in jobs:
+        write_json(job.folder / "map.json", scores(values[job.title][job.seed]))
+    report = compare(teacher, variants, jobs, "voc07")
+    text = markdown(report)
+    assert "The students are near zero (alone: 1.5)" in text
+    # Differences 0 and 2: mean 1, standard error 1, and t of one degree of freedom 12.7.
+    assert "one of up to 12.7 points would not have been found either" in text
+    assert report["variants"]["kd"]["sure"] == []
+    draw(report, tmp_path / "a.png")  # nothing to colour
 
 
 @pytest.mark.parametrize(

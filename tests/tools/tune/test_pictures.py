@@ -31,12 +31,17 @@ def study_of(scores: list[float | None], *names: str) -> Any:
     return study
 
 
+RISING = [0.1 + 0.02 * i for i in range(10)]
+
+
 @pytest.mark.parametrize(
     ("scores", "names", "expected"),
     [
-        ([0.3, 0.1, None, 0.2], ["a", "b", "c"], ["importances", "ranks", "slices"]),
-        ([0.3, 0.1], ["a"], ["importances", "slices"]),
-        ([0.3, None, 0.3], ["a", "b"], ["ranks", "slices"]),  # equally good: nothing tells
+        ([*RISING, None, 0.2], ["a", "b", "c"], ["importances", "ranks", "slices"]),
+        (RISING, ["a"], ["importances", "slices"]),
+        ([0.3, None, *[0.3] * 9], ["a", "b"], ["ranks", "slices"]),  # equally good: nothing tells
+        (RISING[:9], ["a", "b"], ["slices"]),  # too few for a plane
+        ([*RISING[:4], None], ["a", "b"], []),
         ([0.3, None], ["a", "b"], []),
         ([], ["a", "b"], []),
     ],

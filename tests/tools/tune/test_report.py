@@ -1,5 +1,7 @@
 """The table and the summary of a search."""
 
+from dataclasses import replace
+
 from tools.tune.report import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of, markdown, summary
 
 SETTINGS = {"soft_weight": 0.5, "temperature": 2.0}
@@ -27,4 +29,13 @@ def test_the_best_is_complete_and_the_first_of_equals():
     text = summary(TRIALS, ["--epochs", "6"])
     assert "3 complete, 1 pruned, 1 failed, 1 running" in text
     assert "default: trial 0, mAP 25.00 %\nbest: trial 3, mAP 50.00 %" in text
+    assert "points over the default" not in text
     assert text.endswith("--epochs 6 --soft-weight 0.5 --temperature 2 --name tuned")
+
+
+def test_a_best_within_the_noise_is_said_to_be():
+    close = replace(TRIALS[3], score=0.275)
+    text = summary([TRIALS[0], close], [])
+    assert "its 2.5 points over the default are within what two seeds of one setting" in text
+    assert "the best is the default" in summary([TRIALS[0], replace(close, score=0.2)], [])
+    assert "default" not in summary([close], [])
