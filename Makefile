@@ -4,9 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo pictures test slow lint bench clean
 demo: $(VENV)/runtime
 	$(RUN) -m tools.demo
+
+# The README's pictures, out of a demonstration; needs Chromium.
+pictures: $(VENV)/runtime
+	$(RUN) -m tools.demo.pictures
 
 test: $(VENV)/dev
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term

@@ -2,22 +2,14 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-QUIET = [
-    f"--{word}"
-    for word in (
-        *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"),
-        *("disable-background-networking", "disable-component-update", "hide-scrollbars"),
-        "enable-logging=stderr",
-    )
-]
+from tools.demo.pictures import QUIET, find_browser
+
 # Added to a copy of the page, which runs nothing itself.
 SCRIPT = """<script>addEventListener("load", () => {
   const images = [...document.images], asked = performance.getEntriesByType("resource");
@@ -45,8 +37,7 @@ class Opened(NamedTuple):
 
 def opened(page: Path, folder: Path, *, width: int = 1280, dark: bool = False) -> Opened:
     """Opens a page in headless Chromium; the test is skipped where there is none."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+    if not (browser := find_browser()):
         pytest.skip("no Chromium")
     text = page.read_text("utf-8")
     assert "default-src 'none'" in text
@@ -57,7 +48,7 @@ def opened(page: Path, folder: Path, *, width: int = 1280, dark: bool = False) -
     words = [f"--user-data-dir={folder / 'profile'}", f"--window-size={width},1600"]
     words += ["--blink-settings=preferredColorScheme=0"] if dark else []
     done = subprocess.run(
-        [browser, *QUIET, *words, f"--screenshot={picture}", copy.as_uri()],
+        [browser, *QUIET, "--enable-logging=stderr", *words, f"--screenshot={picture}", copy.as_uri()],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     console = re.findall(r'CONSOLE[^"]*"(.*)", source:', done.stderr)

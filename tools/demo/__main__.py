@@ -34,6 +34,8 @@ from utils.runtime.device import native_bf16
 from utils.show.draw import draw_boxes, side_by_side
 
 MARKER = "made_by_demo"
+# In how many ways each image is shown to the student whose teacher is asked once about each.
+TEACHER_VIEWS = 10
 TEACHER, ALONE, DISTILLED = "teacher", "student alone", "student distilled"
 
 
@@ -70,9 +72,7 @@ def main(arguments: Sequence[str] | None) -> None:
     started = time.perf_counter()
     shared = ["--data", devkit, "--train", "VOC2007/train", "--val", "VOC2007/test"]
     shared += ["--classes", devkit / "VOC2007/classes.txt", "--logs", out, "--no-pretrained"]
-    shared += ["--optimizer", "adamw", "--lr", "0.003", "--schedule", "cosine", "--ema", "0.99"]
     shared += ["--batch-size", "8", "--seed", config.seed, "--val-every", "0", "--workers", "1"]
-    shared += ["--expand", "1"]  # zooming out pays only in longer runs
     # By `--amp auto` each run on a CPU would measure and decide for itself.
     shared += ["--amp", "auto" if torch.cuda.is_available() else "bf16" if native_bf16() else "off"]
     teacher = [*shared, "--backbone", config.teacher, "--epochs", config.teacher_epochs]
@@ -89,6 +89,7 @@ def main(arguments: Sequence[str] | None) -> None:
         finished.result()
     print(f"\n2 of 3: {DISTILLED}")
     taught = ["--name", "distilled", "--teacher", out / "teacher/best.pth", "--preset", "soft"]
+    taught += ["--teacher-views", TEACHER_VIEWS]
     script("train_kd.py", *student, *taught)
 
     print("\n3 of 3: all three on the test images")
@@ -119,7 +120,8 @@ def done(config: DemoConfig, minutes: float) -> list[str]:
         "objects alone.",
         f"The same student, {config.student}, was trained twice for {config.student_epochs} epochs "
         "with equal initial weights, data order and augmentation: once on the objects alone, once "
-        "under the teacher as well.",
+        f"under the teacher as well, which was asked once about each of {TEACHER_VIEWS} views of "
+        "an image.",
         f"All three were evaluated on the test images, {minutes:.0f} minutes after the beginning.",
     ]
 

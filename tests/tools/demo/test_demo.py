@@ -37,7 +37,20 @@ def demonstrate(out: Path, script: Callable[..., int]) -> None:
     assert "student distilled, train" in text
     assert f"{float(gain[0]):+.1f} points of voc07" in text
     assert (out / "report.html").stat().st_size < 2.5e6
+    assert list((out / "memo").glob("*/*"))  # the teacher was asked once about each view
     check_page(out / "report.html", out.parent / "browser", images=0)
+    pictures = out.parent / "pictures"
+    assert script("tools.demo.pictures", "--demo", out, "--out", pictures) == 0
+    for name in ("side_by_side.jpg", "report.jpg"):
+        with Image.open(pictures / name) as picture:
+            assert 300 < picture.width <= 1100
+
+
+def test_pictures_want_a_demonstration(
+    tmp_path: Path, script: Callable[..., int], one_line: Callable[[], str]
+) -> None:
+    assert script("tools.demo.pictures", "--demo", tmp_path) == 2
+    assert "report.html: no such page; run `python -m tools.demo` before" in one_line()
 
 
 def test_the_demonstration_ends_with_a_table_and_pictures(
