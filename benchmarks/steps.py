@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from benchmarks import scenes
 from benchmarks.timing import Row, compare
+from nets.frozen import frozen
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Outputs, Targets
@@ -18,14 +19,14 @@ from utils.data.augment import resize
 from utils.data.store import Store
 from utils.engine.evaluation import channels_last, evaluate
 from utils.metrics.evaluator import Evaluator
-from utils.runtime.device import Precision
+from utils.runtime.device import Precision, choose_precision, native_bf16
 
 # Candidates (scores above 0.01) of an image that a trained detector has; see `calibrate`.
 CANDIDATES = 1000
 
 
 def steps() -> Iterator[Row]:
-    """A distillation step over what it cannot do without."""
+    """A distillation step over what it cannot do without, and a teacher's forward by itself."""
     teacher = SSD300("resnet34").to(memory_format=torch.channels_last)
     student = SSD300("mobilenetv2").to(memory_format=torch.channels_last)
     alone = DetectionTask(student, MultiBoxLoss(), {"conf": 1, "loc": 1})
@@ -41,7 +42,7 @@ def steps() -> Iterator[Row]:
     def floor() -> None:
         step(alone)
         with torch.no_grad():
-            teacher(images)
+            distilled.teacher(images)
 
     yield compare(
         "distillation beside its parts",
@@ -51,6 +52,24 @@ def steps() -> Iterator[Row]:
         floor,
         repeats=5,
     )
+    for name, spec in (("resnet18", "resnet18(width=0.25)"), ("resnet34", "resnet34")):
+        yield from frozen_teacher(name, spec, images)
+
+
+def frozen_teacher(name: str, spec: str, images: Tensor) -> Iterator[Row]:
+    """The forward of a teacher as it is asked, beside that of the network it is a copy of."""
+    model = SSD300(spec).to(memory_format=torch.channels_last).eval()
+    teacher = frozen(model)
+    precision = choose_precision(torch.device("cpu"), "bf16" if native_bf16() else "off")
+    arithmetic = precision.record()["dtype"]
+    with torch.no_grad(), precision.autocast():
+        yield compare(
+            f"frozen {name}",
+            f"forward of {spec}, frozen ({arithmetic}, {len(images)})",
+            lambda: teacher(images),
+            "the same, not frozen",
+            lambda: model(images),
+        )
 
 
 def evaluation(folder: Path) -> Iterator[Row]:

@@ -125,9 +125,7 @@ def distill_task(config: DistillConfig, student: SSD300, teacher: SSD300) -> Dis
         )
     return DistillTask(
         student,
-        AnswerRecord(student.layout, student.classes)
-        if config.teacher_views
-        else teacher.to(memory_format=torch.channels_last),
+        AnswerRecord(student.layout, student.classes) if config.teacher_views else teacher,
         MultiBoxLoss_KD(
             config.neg_pos_ratio,
             config.negatives_for_hard,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nets.cross_priors import CrossPriors
 from nets.distillers import Distiller
+from nets.frozen import frozen
 from nets.matching import match
 from nets.memo.record import AnswerRecord
 from nets.multibox_loss import MultiBoxLoss
@@ -99,8 +100,8 @@ class DistillTask(DetectionTask):
 
     Args:
         model: the student.
-        teacher: frozen here, kept in evaluation mode, and never part of a checkpoint. Or how what
-            it said is written down: then it is not asked but read, see `nets.memo`.
+        teacher: a frozen copy is asked, see `nets.frozen`, which is never part of a checkpoint. Or
+            how what it said is written down: then it is not asked but read, see `nets.memo`.
         criterion: `MultiBoxLoss_KD`.
         distillers: further terms by name; their adapters train along.
         weights: factor of each term, distillers included.
@@ -124,7 +125,7 @@ class DistillTask(DetectionTask):
     ) -> None:
         super().__init__(model, criterion, weights)
         self.criterion: MultiBoxLoss_KD = criterion
-        self.teacher = teacher.eval().requires_grad_(False)
+        self.teacher = frozen(teacher) if isinstance(teacher, SSD300) else teacher.eval()
         self.on_student_priors: nn.Module = nn.Identity()
         if isinstance(teacher, SSD300):
             self.on_student_priors = on_student_priors(model, teacher, match_priors)

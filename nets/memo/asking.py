@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nets.frozen import frozen
 from nets.matching import match
 from nets.memo import record
 from nets.memo.record import AnswerRecord
@@ -28,7 +29,7 @@ class Asked:
     """A teacher that is loaded when it is first asked, and answers in records.
 
     Args:
-        load: returns it, on its device and in evaluation mode.
+        load: returns it, on its device.
         on_priors: brings its outputs to the student's priors, see `nets.cross_priors`.
         priors: `[P, 4]`, the student's, on the device.
         writes: how answers are written down.
@@ -52,7 +53,7 @@ class Asked:
     def __call__(self, images: Tensor, targets: Targets) -> Tensor:
         """See `utils.engine.memo.Answer`."""
         if self.teacher is None:
-            self.teacher = self.load().requires_grad_(False).to(memory_format=torch.channels_last)
+            self.teacher = frozen(self.load())
             self.on_student_priors = self.on_priors(self.teacher).to(images.device)
         positive = match(targets, self.priors).labels > 0
         with self.precision.autocast():
