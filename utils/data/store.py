@@ -33,12 +33,15 @@ class Batch(NamedTuple):
     sizes: `[B, 2]` float, the height and width of each there, in pixels.
     targets: boxes in those pixels.
     indices: `[B]`, positions in the split, on the CPU.
+    unlabelled: `[B]` bool, images of which nobody has said what is on them; None where the store
+        has no such image.
     """
 
     images: Tensor
     sizes: Tensor
     targets: Targets
     indices: Tensor
+    unlabelled: Tensor | None = None
 
 
 class Store:
@@ -47,7 +50,8 @@ class Store:
     Decoding, resizing and copying run outside Python's lock, so threads share the work.
 
     Args:
-        samples: what `utils.data.voc.read_split` returned; at least one.
+        samples: what `utils.data.voc.read_split` returned; at least one. Those without labels
+            come last.
         device: where batches are wanted.
         cache: `device`, `ram`, `none` (decode again in every epoch), or `auto`: the first of these
             that takes at most half of the free memory.
@@ -59,6 +63,7 @@ class Store:
 
     Attributes:
         cache: what was chosen; `reason` says why.
+        labelled: how many images have labels.
 
     Raises:
         FileNotFoundError, ValueError: an image cannot be read; the message names the file.
@@ -83,6 +88,8 @@ class Store:
         ).float()
         self.targets = pad_objects(samples, self.sizes, difficult)
         self.counts = (self.targets.labels != 0).sum(1)
+        self.labelled = sum(sample.labelled for sample in samples)
+        assert all(sample.labelled for sample in samples[: self.labelled])
         self.fixed_objects = fixed_objects
         self.cache, self.reason = choose_cache(cache, len(samples) * 3 * self.side**2, device)
         self.resident: Tensor | None = None  # [N, S, S, 3]
@@ -108,11 +115,15 @@ class Store:
             # Only as much padding as the batch needs; counted on the CPU, so nothing waits.
             most = int((self.counts if self.fixed_objects else self.counts[indices]).max())
             targets = Targets(*(x[indices, :most] for x in self.targets))
+            unlabelled = None
+            if self.labelled < len(self):
+                unlabelled = (indices >= self.labelled).to(self.device, non_blocking=True)
             yield Batch(
                 images.to(self.device, non_blocking=True).permute(0, 3, 1, 2),
                 self.sizes[indices].to(self.device, non_blocking=True),
                 targets.to(self.device, non_blocking=True),
                 indices,
+                unlabelled,
             )
 
     def _stored(self, indices: Tensor) -> Tensor:
@@ -144,13 +155,18 @@ def open_store(
     *,
     difficult: str = "ignore",
     fixed_objects: bool = False,
+    unlabelled: Sequence[str] = (),
 ) -> Store:
     """Reads and checks the images of some splits; says what was left out and where images are.
+
+    Those of `unlabelled` splits come behind them, and without labels.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing or bad, see `utils.data.voc`.
     """
     samples = read_samples(config, splits, class_names)
+    if unlabelled:
+        samples += read_samples(config, unlabelled, None)
     store = Store(
         samples,
         device,
@@ -159,12 +175,13 @@ def open_store(
         difficult=difficult,
         fixed_objects=fixed_objects,
     )
-    print(f"{' '.join(splits)}: {len(store)} images, {store.reason}")
+    others = f" and {len(store) - store.labelled} without labels" if unlabelled else ""
+    print(f"{' '.join(splits)}: {store.labelled} images{others}, {store.reason}")
     return store
 
 
 def read_samples(
-    config: DataConfig, splits: Sequence[str], class_names: Sequence[str]
+    config: DataConfig, splits: Sequence[str], class_names: Sequence[str] | None
 ) -> list[Sample]:
     """`utils.data.voc.read_split` by the settings of a run; prints what was left out."""
     samples, skipped = read_split(config.data, splits, class_names, skip_bad=config.skip_bad)

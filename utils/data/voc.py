@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from utils.data.images import IMAGE_SUFFIXES, image_size, read_image
-from utils.data.voc_xml import Annotation, annotation_from_xml, parse_xml
+from utils.data.voc_xml import Annotation, annotation_from_xml, no_objects, parse_xml
 from utils.suggest import meant
 
 __all__ = [
@@ -33,12 +33,14 @@ __all__ = [
 class Sample:
     """One picture and what is on it; `image_id` is `<year folder>/<id>`, as in `VOC2007/000005`.
 
-    VOC's years number their pictures independently; with the folder an id stays unique.
+    VOC's years number their pictures independently; with the folder an id stays unique. Of one that
+    is not `labelled` nobody knows what is on it: its annotation holds its size and no object.
     """
 
     image_id: str
     image: Path
     annotation: Annotation
+    labelled: bool = True
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
@@ -85,7 +87,7 @@ def check_names(names: Sequence[str], where: str, kind: str = "line") -> None:
 def read_split(
     devkit: str | Path,
     splits: Sequence[str],
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None,
     *,
     skip_bad: bool = False,
 ) -> tuple[list[Sample], list[str]]:
@@ -98,7 +100,8 @@ def read_split(
     Args:
         devkit: the folder that holds the year folders.
         splits: `<year folder>/<split>`, such as `VOC2007/trainval`.
-        class_names: K names; the first has label 1.
+        class_names: K names; the first has label 1. None: pictures without labels, of which no
+            annotation is read, nor needed.
         skip_bad: leave out a picture that is broken or whose annotation is, instead of raising.
 
     Returns:
@@ -139,12 +142,12 @@ def read_split(
 
 
 def check_splits(
-    devkit: str | Path, splits: Sequence[str], flag: str, class_names: Sequence[str] = ()
+    devkit: str | Path, splits: Sequence[str], flag: str, class_names: Sequence[str] | None = ()
 ) -> None:
     """A look at splits before any work: whether their lists are there.
 
-    Given class names it is also whether the first picture of each is sound, as a rule the one that
-    shows that the list is another data set's. Everything else is left to `read_split`.
+    Given class names, or None, it is also whether the first picture of each is sound, as a rule the
+    one that shows that the list is another data set's. Everything else is left to `read_split`.
 
     Raises:
         FileNotFoundError, ValueError: as `read_split`, behind `flag`, which names the splits.
@@ -153,7 +156,7 @@ def check_splits(
         remedy = ""
         try:
             year, list_file = split_file(Path(devkit), split)
-            if class_names:
+            if class_names is None or class_names:
                 first = next(_read_ids(list_file))
                 remedy = "; fix the file or pass --skip-bad"
                 _read_sample(year, first, images_by_id(year / "JPEGImages"), class_names)
@@ -162,13 +165,17 @@ def check_splits(
 
 
 def _read_sample(
-    year: Path, bare_id: str, images: dict[str, Path], class_names: Sequence[str]
+    year: Path, bare_id: str, images: dict[str, Path], class_names: Sequence[str] | None
 ) -> Sample:
+    image_id = f"{year.name}/{bare_id}"
+    if class_names is None:
+        image = image_of(year, bare_id, images, "")
+        return Sample(image_id, image, no_objects(*image_size(image)), labelled=False)
     xml = year / "Annotations" / f"{bare_id}.xml"
     root = parse_xml(xml)
     image = image_of(year, bare_id, images, root.findtext("filename") or "")
     annotation = annotation_from_xml(root, class_names, image_size(image), xml)
-    return Sample(f"{year.name}/{bare_id}", image, annotation)
+    return Sample(image_id, image, annotation)
 
 
 def image_of(year: Path, bare_id: str, images: dict[str, Path], filename: str) -> Path:

@@ -40,6 +40,14 @@ class Annotation(NamedTuple):
     height: int
 
 
+def no_objects(width: int, height: int) -> Annotation:
+    """What is said of a picture on which nothing is."""
+    nothing = np.zeros(0, np.int64)
+    return Annotation(
+        np.zeros((0, 4), np.float32), nothing, nothing.astype(np.bool_), width, height
+    )
+
+
 def parse_xml(path: Path) -> ET.Element:
     """The root of an annotation file.
 

@@ -1,10 +1,14 @@
 """Images and objects for the tests of augmentation."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from utils.boxes import Targets
+from utils.data.voc import Sample
+from utils.data.voc_xml import no_objects
 
 
 def scene(batch: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Targets]:
@@ -31,3 +35,9 @@ def natural(sizes: Tensor, side: int, seed: int = 0) -> Tensor:
         smooth[:, height // 3 : height // 2, width // 4 : width // 2] *= 0.5
         image[:, :height, :width] = smooth.clamp(0, 255).round()
     return images
+
+
+def without_labels(sample: Sample) -> Sample:
+    """The same picture, of which nobody has said what is on it."""
+    size = sample.annotation.width, sample.annotation.height
+    return replace(sample, annotation=no_objects(*size), labelled=False)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.utils.data.scenes import without_labels
 from utils.data import store as module
 from utils.data.images import load_padded
 from utils.data.store import Batch, Store
@@ -127,6 +128,25 @@ def test_difficult_objects_are_targets_only_when_asked_for(
     assert int((Store(samples, CPU).targets.labels == -1).sum()) == every - easy
     left_out = Store(samples, CPU, difficult="background").targets.labels
     assert int((left_out != 0).sum()) == int((left_out > 0).sum()) == easy
+
+
+def test_images_without_labels_are_told_from_those_without_objects(samples: list[Sample]) -> None:
+    mixed = [*samples[:5], *map(without_labels, samples[5:])]
+    order = [torch.tensor([6, 0, 5])]
+    store, labelled = Store(mixed, CPU), Store(samples, CPU)
+    (batch,), (known,) = store.batches(order), labelled.batches(order)
+    assert store.labelled == 5
+    assert batch.unlabelled is not None
+    assert batch.unlabelled.tolist() == [True, False, True]
+    assert known.unlabelled is None
+    assert torch.equal(batch.images, known.images)
+    assert not batch.targets.labels[[0, 2]].any()
+    most = batch.targets.labels.shape[1]
+    assert batch.targets.labels[1].tolist() == known.targets.labels[1, :most].tolist()
+    for unlabelled in store.batches([torch.tensor([5, 7])]):
+        assert unlabelled.targets.boxes.shape == (2, 0, 4)
+    alone = Store([without_labels(sample) for sample in samples[:2]], CPU)
+    assert alone.labelled == 0
 
 
 def test_a_bad_image_is_an_error_that_names_it(samples: list[Sample], tmp_path: Path) -> None:

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.data.voc import Annotation, Sample, listed_ids, read_classes, read_split
+from utils.data.voc import (
+    Annotation,
+    Sample,
+    check_splits,
+    listed_ids,
+    read_classes,
+    read_split,
+)
 
 CLASSES = ("cat", "dog", "tv monitor")
 
@@ -378,3 +385,38 @@ def test_a_number_behind_an_id_is_a_flag_only_if_all_lines_have_one(tmp_path: Pa
     assert listed_ids(path) == ["000001", "000002", "000003"]
     path.write_text("photo 1\nphoto 2\n")
     assert listed_ids(path) == ["photo 1", "photo 2"]
+
+
+class TestWithoutLabels:
+    @pytest.fixture
+    def frames(self, tmp_path: Path) -> Devkit:
+        """Two pictures without annotations, and one whose annotation nobody could read."""
+        devkit = Devkit(tmp_path)
+        devkit.picture("a.jpg")
+        devkit.picture("b.png", (7, 9))
+        devkit.add("c", "no XML at all")
+        devkit.split("film", "a\nb\nc\n")
+        return devkit
+
+    def test_pictures_are_all_that_is_read(self, frames: Devkit) -> None:
+        samples, skipped = read_split(frames.root, ["VOC2007/film"], None)
+        assert [sample.image_id for sample in samples] == [f"VOC2007/{i}" for i in "abc"]
+        assert not any(sample.labelled for sample in samples)
+        sizes = [(sample.annotation.width, sample.annotation.height) for sample in samples]
+        assert sizes == [(20, 10), (7, 9), (20, 10)]
+        assert all(sample.annotation.boxes.shape == (0, 4) for sample in samples)
+        assert skipped == []
+
+    def test_faults_are_those_of_pictures(self, frames: Devkit) -> None:
+        frames.split("film", "a\nlost\n")
+        with pytest.raises(FileNotFoundError, match=r"lost: no image with any of .*--skip-bad"):
+            read_split(frames.root, ["VOC2007/film"], None)
+        samples, skipped = read_split(frames.root, ["VOC2007/film"], None, skip_bad=True)
+        assert len(samples) == len(skipped) == 1
+
+    def test_the_first_picture_is_looked_at_before_any_work(self, frames: Devkit) -> None:
+        check_splits(frames.root, ["VOC2007/film"], "--unlabelled", None)
+        (frames.root / "VOC2007/JPEGImages/a.jpg").write_text("hello")
+        check_splits(frames.root, ["VOC2007/film"], "--unlabelled")
+        with pytest.raises(ValueError, match=r"--unlabelled VOC2007/film: .*a\.jpg: the image can"):
+            check_splits(frames.root, ["VOC2007/film"], "--unlabelled", None)
