@@ -1,14 +1,16 @@
 """What the flags of a run name: looked for before anything is downloaded, built or trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nets.saved import faults_of, names_in, refuse_exported
 from utils.config import CLASSES, DistillConfig, TrainConfig
+from utils.data.overlap import check_apart
 from utils.data.voc import check_splits, read_classes
 from utils.engine.checkpoint import load_tensors
 from utils.suggest import meant
 
+UNLABELLED = "--unlabelled"
 # How torch's files begin, zip or pickle; no text does.
 MAGIC = (b"PK\x03\x04", b"\x80")
 
@@ -20,19 +22,34 @@ def check_inputs(config: TrainConfig) -> tuple[str, ...]:
 
     Raises:
         FileNotFoundError, ValueError: a split, a checkpoint or the class list is missing or bad, or
-            the list is another data set's; the message names the flag.
+            the list is another data set's, or images without labels are in another split, too; the
+            message names the flag.
     """
     teacher = config.teacher if isinstance(config, DistillConfig) else ""
     check_checkpoint(teacher, "--teacher")
     check_checkpoint(config.weights, "--weights")
     splits = {"--train": config.train, "--val": config.val}
-    for name, listed in splits.items():
+    for name, listed in {**splits, UNLABELLED: config.unlabelled_splits}.items():
         check_splits(config.data, listed, name)
     class_names = read_class_names(config.classes, teacher, config.weights)
     if not config.skip_bad:
         for name, listed in splits.items():
             check_splits(config.data, listed, name, class_names)
+        check_splits(config.data, config.unlabelled_splits, UNLABELLED, None)
+    check_unlabelled(config, {**splits, "the test split": known_tests(config.data)})
     return class_names
+
+
+def check_unlabelled(config: TrainConfig, others: Mapping[str, Sequence[str]]) -> None:
+    """Refuses images without labels that are in `others`, too; see `utils.data.overlap`."""
+    if config.unlabelled_splits:
+        check_apart(config.data, config.unlabelled_splits, UNLABELLED, others)
+
+
+def known_tests(devkit: str) -> list[str]:
+    """What a devkit calls a test, as far as that is known before anybody asks for a test."""
+    lists = sorted(Path(devkit).glob("*/ImageSets/Main/test.txt"))
+    return [f"{path.parents[2].name}/test" for path in lists]
 
 
 def check_checkpoint(path: str, flag: str) -> None:

@@ -75,7 +75,8 @@ def train_student(config: DistillConfig) -> Path:
         return open_memo(config, store, teacher_path, class_names, student.layout, ask)
 
     def look(trainer: Trainer, validation: Store | None) -> None:
-        preflight(trainer, validation, class_names, warm=bool(config.weights))
+        picture = Path(config.logs) / config.name / "pseudo.png" if config.pseudo_pictures else None
+        preflight(trainer, validation, class_names, warm=bool(config.weights), picture=picture)
 
     description = describe_network(student, class_names)
     shown = look if config.preflight else None
@@ -144,6 +145,7 @@ def distill_task(config: DistillConfig, student: SSD300, teacher: SSD300) -> Dis
         distillers,
         config.match_priors,
         Schedule(config.kd_schedule, config.kd_final, config.kd_epochs, config.epochs),
+        config.pseudo_score,
     )
 
 

@@ -20,6 +20,7 @@ from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Detections, Lesson, Outputs, Targets
 from nets.postprocess import postprocess
+from nets.pseudo import completed, pseudo_objects
 from nets.schedule import Schedule
 from nets.ssd import SSD300
 from utils.engine.ledger import PREFIX, gradient_shares
@@ -55,12 +56,14 @@ class DetectionTask(Task):
         targets: Targets,
         rows: Tensor | None = None,
         said: Tensor | None = None,
+        unlabelled: Tensor | None = None,
         ledger: bool = False,
         divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """What is in a `Shown`, in its order -> named scalars; see `Task`."""
         outputs: Outputs = self.model(images)
-        terms = self.objective(outputs, Shown(images, targets, rows, said), ledger, divisor)
+        shown = Shown(images, targets, rows, said, unlabelled)
+        terms = self.objective(outputs, shown, ledger, divisor)
         if ledger:
             terms |= gradient_shares(terms, self.factors(terms), outputs.features)
         return terms
@@ -81,8 +84,13 @@ class DetectionTask(Task):
 
     def divisor(self, parts: Sequence[Shown]) -> Tensor:
         """See `Task.divisor`."""
-        labels = [match(part.targets, self.model.priors).labels for part in parts]
+        labels = [match(self.objects(part), self.model.priors).labels for part in parts]
         return self.criterion.divisor(torch.cat(labels), len(parts))
+
+    def objects(self, shown: Shown) -> Targets:
+        """The objects of a batch; a task that can finds them where nobody has labelled them."""
+        assert shown.unlabelled is None
+        return shown.targets
 
     def total(self, terms: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Adds the weighted sum and the number of positives to the terms."""
@@ -108,6 +116,8 @@ class DistillTask(DetectionTask):
         match_priors: let the two have different priors, see `nets.cross_priors`. What is written
             down is on the student's.
         schedule: how loud all teacher terms are together in the course of the run.
+        pseudo_score: what a detection of the teacher needs to be an object of an image without
+            labels, see `nets.pseudo`.
 
     Raises:
         ValueError: the two differ in number of classes, or, without `match_priors`, in priors.
@@ -122,6 +132,7 @@ class DistillTask(DetectionTask):
         distillers: Mapping[str, Distiller] | None = None,
         match_priors: bool = False,
         schedule: Schedule | None = None,
+        pseudo_score: float = 0.5,
     ) -> None:
         super().__init__(model, criterion, weights)
         self.criterion: MultiBoxLoss_KD = criterion
@@ -131,6 +142,7 @@ class DistillTask(DetectionTask):
             self.on_student_priors = on_student_priors(model, teacher, match_priors)
         self.distillers = nn.ModuleDict(distillers)
         self.schedule = schedule or Schedule()
+        self.pseudo_score = pseudo_score
         # A teacher is never saved inside a student.
         nn.Module.register_state_dict_post_hook(self, without_teacher)
         nn.Module.register_load_state_dict_post_hook(self, without_teacher_keys)
@@ -164,13 +176,15 @@ class DistillTask(DetectionTask):
         Where neither the teacher nor what it said of them is here (it is written down of images to
         learn from alone), the terms are those in which no teacher speaks, and no total.
         """
-        images, targets, rows, _ = shown
-        priors = self.model.priors
+        said, priors = self.hear(shown), self.model.priors
+        targets = self.objects(shown, said)
         matches = match(targets, priors)
-        teacher = self.hear(shown)
-        if teacher is None:
+        if said is None:
             terms = self.criterion.objects(outputs, matches, divisor)
             return {**terms, "positives": (matches.labels > 0).sum()}
+        with torch.no_grad():
+            teacher: Outputs = self.on_student_priors(said)
+        rows = shown.rows
         selection = self.criterion.select(outputs, matches, divisor)
         terms = self.criterion(outputs, teacher, matches, selection)
         lesson = Lesson(
@@ -181,13 +195,16 @@ class DistillTask(DetectionTask):
             selection.divisor,
             priors,
             cast(SSD300, self.teacher),  # those that look at it are given no other
-            torch.arange(len(images), device=images.device) if rows is None else rows,
+            torch.arange(len(shown.images), device=priors.device) if rows is None else rows,
             self.progress,
         )
         for name, distiller in self.distillers.items():
             terms[name] = distiller(outputs, teacher, lesson)
         if self.schedule.changes:
             terms[LOUDNESS] = self.schedule.factor(self.progress)
+        if shown.unlabelled is not None:
+            pseudo = (targets.labels > 0) & shown.unlabelled[:, None]
+            terms["pseudo_objects"] = pseudo.sum()
         total = self.total(terms, matches.labels)
         if ledger:
             watched = self.criterion.watch(outputs, teacher, matches, selection)
@@ -196,11 +213,38 @@ class DistillTask(DetectionTask):
 
     @torch.no_grad()
     def hear(self, shown: Shown) -> Outputs | None:
-        """What the teacher says, or has said, of a batch, on the student's priors."""
+        """What the teacher says, or has said, of a batch, on its own priors, or on the student's.
+
+        What is written down is on the student's.
+        """
         if isinstance(self.teacher, AnswerRecord):
             return None if shown.said is None else self.teacher.decode(shown.said)
-        outputs: Outputs = self.on_student_priors(self.teacher(shown.images))
+        outputs: Outputs = self.teacher(shown.images)
         return outputs
+
+    def objects(self, shown: Shown, said: Outputs | None = None) -> Targets:
+        """See `DetectionTask.objects`; where there are no labels it is what the teacher detects."""
+        if shown.unlabelled is None:
+            return shown.targets
+        return completed(shown.targets, shown.unlabelled, self.detected(shown, said))
+
+    def detected(
+        self, shown: Shown, said: Outputs | None = None, least_score: float | None = None
+    ) -> Detections:
+        """What the teacher detects in the images without labels, of which there must be some.
+
+        Args:
+            shown: the batch.
+            said: what `hear` says of it, where that is known already.
+            least_score: in place of the task's own.
+        """
+        said = said or self.hear(shown)
+        assert shown.unlabelled is not None
+        assert said is not None
+        written = isinstance(self.teacher, AnswerRecord)
+        priors = self.model.priors if written else self.teacher.priors
+        score = self.pseudo_score if least_score is None else least_score
+        return pseudo_objects(said, cast(Tensor, priors), score, shown.unlabelled)
 
 
 TEACHER = "teacher."

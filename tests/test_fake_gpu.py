@@ -17,8 +17,9 @@ from nets.ssd import SSD300, serves
 from nets.tasks import DetectionTask
 from tests.fake_gpu import GPU, Waits, fake_gpu
 from tests.gpu.scenes import TASKS, distilled
+from tests.utils.data.scenes import without_labels
 from utils import spec
-from utils.config import TrainConfig
+from utils.config import DistillConfig, TrainConfig
 from utils.data.store import Batch, Store
 from utils.data.voc import read_classes, read_split
 from utils.engine.trainer import Trainer
@@ -100,11 +101,16 @@ def train(
 ) -> Trainer:
     """An epoch of one step, with the ledger; its losses stay unread."""
     (batch,) = Store.batches(store, [torch.arange(8)])
+
+    def move(mask: Tensor | None) -> Tensor | None:
+        return None if mask is None else mask.to(GPU, non_blocking=True)
+
     with fake_gpu():
         store.ready = batch._replace(
             images=batch.images.to(GPU, non_blocking=True),
             sizes=batch.sizes.to(GPU, non_blocking=True),
             targets=batch.targets.to(GPU, non_blocking=True),
+            unlabelled=move(batch.unlabelled),
         )
         task.to(GPU)
         trainer = Trainer(task, store, config, Precision(GPU, dtype))
@@ -132,6 +138,20 @@ def test_a_batch_in_parts_does_not_wait_either(store: FakeStore) -> None:
     trainer = train(distilled(), store, config, torch.bfloat16)
     ((terms, _),) = trainer.readings.pending
     assert terms.device == GPU
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("layout", ["paper", "bubbliiiing"])
+def test_objects_of_images_without_labels_are_found_without_waiting(
+    layout: str, parts: int, store: FakeStore
+) -> None:
+    samples = [*store.samples[:4], *(without_labels(s) for s in store.samples[4:])]
+    mixed = FakeStore(samples, torch.device("cpu"), cache="ram")
+    config = DistillConfig(batch_size=8, epochs=1, unlabelled=("x",), accumulate=parts)
+    trainer = train(distilled(layout=layout), mixed, config, torch.bfloat16)
+    ((terms, _),) = trainer.readings.pending
+    assert terms.device == GPU
+    assert "pseudo_objects" in trainer.readings.names
 
 
 def test_float32_and_sgd_without_clipping_do_not_wait_either(store: FakeStore) -> None:

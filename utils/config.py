@@ -158,6 +158,16 @@ class TrainConfig(DataConfig):
     )
 
     @property
+    def unlabelled_splits(self) -> tuple[str, ...]:
+        """Splits of images without labels, where something can find their objects."""
+        return ()
+
+    @property
+    def unlabelled_images(self) -> int:
+        """How many images of a batch come from these."""
+        return 0
+
+    @property
     def chooses(self) -> bool:
         """Whether best.pth is the best of several validations."""
         return bool(self.val) and 0 < self.val_every < self.epochs
@@ -282,6 +292,17 @@ class DistillConfig(TrainConfig):
     memo_best_effort: bool = option(
         False, "go on without writing where the memo cannot be written, say on a full disk"
     )
+    unlabelled: tuple[str, ...] = option(
+        (),
+        "splits of images without labels, as YEAR/SPLIT; their objects are what the teacher finds",
+    )
+    unlabelled_fraction: float = option(0.5, "part of every batch that comes from --unlabelled")
+    pseudo_score: float = option(
+        0.5, "score that a detection needs to count as an object of an unlabelled image"
+    )
+    pseudo_pictures: bool = option(
+        False, "before the first step draw what the teacher finds there, into the run's pseudo.png"
+    )
     match_priors: bool = option(False, "let student and teacher have different prior sets")
     preflight: bool = option(True, "look at teacher and loss terms before the first step")
 
@@ -303,6 +324,37 @@ class DistillConfig(TrainConfig):
         if (self.memo or self.memo_best_effort) and not self.teacher_views:
             raise ValueError("--memo needs --teacher-views, such as 20; without, nothing is kept")
         above(self, 0, "temperature")
+        self.check_unlabelled()
+
+    def check_unlabelled(self) -> None:
+        """Refuses what no batch of images with and without labels can be made of."""
+        if not 0 < self.pseudo_score <= 1:
+            raise ValueError(f"--pseudo-score must be above 0, at most 1, not {self.pseudo_score}")
+        if not 0 < self.unlabelled_fraction < 1:
+            raise ValueError(
+                f"--unlabelled-fraction must be in (0, 1), not {self.unlabelled_fraction}"
+            )
+        if self.unlabelled and not 0 < self.unlabelled_images < self.batch_size:
+            raise ValueError(
+                f"--unlabelled-fraction {self.unlabelled_fraction} of --batch-size "
+                f"{self.batch_size} leaves no image with labels, or none without; raise "
+                "--batch-size, or choose a fraction closer to 0.5"
+            )
+        if self.pseudo_pictures and not (self.unlabelled and self.preflight):
+            raise ValueError(
+                "--pseudo-pictures is part of the look at --unlabelled before the first step; name "
+                "such splits, and leave out --no-preflight"
+            )
+
+    @property
+    def unlabelled_splits(self) -> tuple[str, ...]:
+        """See `TrainConfig`."""
+        return self.unlabelled
+
+    @property
+    def unlabelled_images(self) -> int:
+        """See `TrainConfig`."""
+        return round(self.batch_size * self.unlabelled_fraction) if self.unlabelled else 0
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from nets.preflight import MixedUp, judge_shares
+from nets.preflight import judge_shares
+from nets.preflight.teacher import MixedUp
 from utils.engine.checkpoint import load_tensors
 
 TINY = "resnet18(width=0.125)"

@@ -7,12 +7,15 @@ from nets.distillers import DISTILLERS
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Targets
+from nets.postprocess import postprocess
 from nets.schedule import Schedule
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask, check_compatible
 from utils.config import TrainConfig
 from utils.engine.ledger import weighted
 from utils.engine.optim import make_optimizer
+from utils.engine.task import Shown
+from utils.engine.updates import terms_of_batch
 from utils.recipes import follow
 
 TINY, OTHER = "resnet18(width=0.125)", "mobilenetv2(width=0.1)"
@@ -172,6 +175,111 @@ class TestRows:
         one, other = (task(*batch(), torch.tensor(rows))["mgd"] for rows in ([5, 6], [5, 7]))
         assert not torch.equal(one, other)
         assert torch.equal(task(*batch(), torch.tensor([0, 1]))["mgd"], task(*batch())["mgd"])
+
+
+class TestUnlabelled:
+    SECOND = torch.tensor([False, True])
+    NOTHING = Targets(torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.long))
+
+    def sure(self, task: DistillTask | None = None) -> DistillTask:
+        """A task whose teacher detects something, and counts from its tenth best score on."""
+        task = (task or distill_task(cwd=1.0, dkd=1.0)).eval()
+        with torch.no_grad():
+            spread = task.teacher(batch()[0]).logits.std()
+            for head in task.teacher.conf:
+                head.weight *= 1.5 / spread
+            scores = task.teacher(batch()[0]).logits.softmax(-1)[1, :, 1:].amax(-1)
+        task.pseudo_score = float(scores.topk(10).values[-1])
+        assert 0.5 <= task.pseudo_score < scores.max() < 1
+        return task
+
+    def detected(self, task: DistillTask) -> Targets:
+        """What an evaluation of the teacher detects."""
+        images, _ = batch()
+        with torch.no_grad():
+            outputs = task.teacher(images)
+        found = postprocess(outputs, task.teacher.priors, task.pseudo_score - 1e-6)
+        return Targets(found.boxes, found.labels)
+
+    def test_the_teachers_detections_are_its_objects(self):
+        task, (images, targets) = self.sure(), batch()
+        detected = self.detected(task)
+        count = int((detected.labels[1] > 0).sum())
+        assert count > 0
+        padding = detected.labels.shape[1] - targets.labels.shape[1]
+        boxes = torch.nn.functional.pad(targets.boxes, (0, 0, 0, padding))
+        labels = torch.nn.functional.pad(targets.labels, (0, padding))
+        boxes[1], labels[1] = detected.boxes[1], detected.labels[1]
+        expected = task(images, Targets(boxes, labels))
+        # What was said of the second image before is not looked at.
+        found = task(images, targets, unlabelled=self.SECOND)
+        assert found.pop("pseudo_objects") == count
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, msg=name)
+
+    def test_padding_has_no_say(self):
+        task, (images, targets) = self.sure(), batch()
+        more = Targets(*(torch.cat((x, torch.zeros_like(x)), 1) for x in targets))
+        one, other = (task(images, t, unlabelled=self.SECOND) for t in (targets, more))
+        for name, value in one.items():
+            assert torch.equal(other[name], value), name
+
+    def test_a_teacher_that_detects_nothing_leaves_images_without_objects(self):
+        task, (images, targets) = self.sure(), batch()
+        task.pseudo_score = 1.0
+        empty = Targets(targets.boxes, targets.labels * ~self.SECOND[:, None])
+        found, expected = task(images, targets, unlabelled=self.SECOND), task(images, empty)
+        assert found["pseudo_objects"] == 0
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, msg=name)
+        terms = task(images, self.NOTHING, unlabelled=torch.tensor([True, True]))
+        terms["loss"].backward()
+        assert all(term.isfinite() for term in terms.values())
+        assert terms["positives"] == 0
+        assert terms["conf"] > 0  # there are hard negatives
+
+    def test_the_divisor_counts_them(self):
+        task, (images, targets) = self.sure(), batch()
+        shown = Shown(images, targets, torch.arange(2), unlabelled=self.SECOND)
+        whole = task(*shown)
+        parts = shown.parts(2)
+        divisor = task.divisor(parts)
+        assert divisor == whole["positives"] / 2
+        for name, value in terms_of_batch([task(*p, divisor=divisor) for p in parts]).items():
+            torch.testing.assert_close(value, whole[name], rtol=1e-4, atol=1e-6, msg=name)
+
+    def test_they_are_its_own_where_priors_differ(self):
+        torch.manual_seed(0)
+        student, teacher = SSD300(TINY, 2), SSD300(OTHER, 2, layout="torchvision")
+        task = self.sure(DistillTask(student, teacher, MultiBoxLoss_KD(), KD_WEIGHTS, None, True))
+        (images, targets), everything = batch(), torch.ones(2, dtype=torch.bool)
+        boxes, labels = task.objects(Shown(images, targets, unlabelled=everything))
+        detected = self.detected(task)
+        assert (labels > 0).any()
+        for i in range(2):
+            count = min(50, int((detected.labels[i] > 0).sum()))
+            assert labels[i, :count].tolist() == detected.labels[i, :count].tolist()
+            torch.testing.assert_close(boxes[i, :count], detected.boxes[i, :count])
+
+    def test_it_is_one_graph_for_all_batches(self, monkeypatch):
+        monkeypatch.setattr("nets.pseudo.SLOTS", 4)
+        torch._dynamo.reset()
+        task, (images, targets) = self.sure(), batch()
+        compiled = torch.compile(task, fullgraph=True, backend="eager")
+        compiled(images, targets, torch.arange(2), None, self.SECOND)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            for mask in ([True, False], [True, True]):
+                shown = Shown(images, targets, torch.arange(2), None, torch.tensor(mask))
+                terms, expected = compiled(*shown), task(*shown)
+                for name, value in expected.items():
+                    torch.testing.assert_close(terms[name], value, msg=name)
+        torch._dynamo.reset()
+
+    def test_only_a_task_with_a_teacher_can_do_without_labels(self):
+        images, targets = batch()
+        with pytest.raises(AssertionError):
+            detection_task().objects(Shown(images, targets, unlabelled=self.SECOND))
 
 
 class TestTeacher:

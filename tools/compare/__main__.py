@@ -22,7 +22,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 
-from nets.inputs import check_checkpoint, check_inputs
+from nets.inputs import check_checkpoint, check_inputs, check_unlabelled
 from tools.compare.comparison import compare, headline
 from tools.compare.jobs import Job, check_same, environments, finish
 from tools.compare.page import page
@@ -114,7 +114,9 @@ def check_sources(config: CompareConfig, teacher: Job, variants: Sequence[Varian
     if teacher.script:
         check_inputs(teacher.config)
     for variant in variants:
-        check_inputs(settings(variant.script, variant.words, variant.name))
+        student = settings(variant.script, variant.words, variant.name)
+        check_inputs(student)
+        check_unlabelled(student, {"--test": config.test})
 
 
 def terminate(running: Running, signum: int, frame: FrameType | None) -> None:

@@ -95,6 +95,10 @@ def difference(baseline: TrainConfig, config: TrainConfig) -> str:
         ours, theirs = getattr(config, field.name), getattr(baseline, field.name)
         if field.name not in LOSS | PLACE and ours != theirs:
             found.append(f"{field.name} {ours} instead of {theirs}")
+    if config.unlabelled_splits:
+        steps = config.batch_size / (config.batch_size - config.unlabelled_images)
+        splits = " ".join(config.unlabelled_splits)
+        found.append(f"images of {splits} without labels, and {steps:.3g} x the steps an epoch")
     return ", ".join(found)
 
 

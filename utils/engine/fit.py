@@ -92,11 +92,16 @@ def open_stores(
         device,
         difficult=difficult,
         fixed_objects=config.compile,
+        unlabelled=config.unlabelled_splits,
     )
-    if config.batch_size > len(train):
+    labelled = config.batch_size - config.unlabelled_images
+    if labelled > train.labelled:
         raise ValueError(
             f"--batch-size {config.batch_size} is larger than the training set "
-            f"({len(train)} images)"
+            f"({train.labelled} images)"
+            if not config.unlabelled_images
+            else f"--batch-size {config.batch_size} takes {labelled} labelled images, and the "
+            f"training set has {train.labelled}; lower it, or raise --unlabelled-fraction"
         )
     if not config.val:
         return train, None

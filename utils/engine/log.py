@@ -30,6 +30,7 @@ TITLES = {
     "clipped": "steps whose gradient was clipped, share",
     "skipped": "steps skipped, share",
     "kd_factor": "loudness of the teacher",
+    "pseudo_objects": "objects found where none is labelled, a batch",
     "lr": "learning rate",
 }
 NOT_DRAWN = ("epoch", "positives", "images_per_second")

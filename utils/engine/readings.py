@@ -9,6 +9,7 @@ from torch import Tensor
 
 from utils.data.voc import Sample
 from utils.engine.optim import NORM, over_taken_steps
+from utils.engine.task import COUNTS
 from utils.runtime.distributed import mean_over_processes, world_size
 
 
@@ -30,8 +31,8 @@ class Readings:
     def add(self, terms: Mapping[str, Tensor], indices: Tensor) -> None:
         """Keeps the terms of a step, scalars on the device, and which images all processes saw."""
         self.names = list(terms)
-        # Terms are divided by what is common to the processes, `positives` is a count of each.
-        values = [t.float() * (world_size() if n == "positives" else 1) for n, t in terms.items()]
+        # Terms are divided by what is common to the processes, counts are of each.
+        values = [t.float() * (world_size() if n in COUNTS else 1) for n, t in terms.items()]
         self.pending.append((torch.stack(values), indices))
 
     def read(self, place: str) -> dict[str, float]:

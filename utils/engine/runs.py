@@ -30,7 +30,7 @@ LAST = "last.pth"
 # Settings that may differ when a run is resumed: they decide where and how, not what is computed.
 FREE = {"data", "classes", "logs", "name", "device", "workers", "cache", "skip_bad", "resume"}
 FREE |= {"val_every", "log_every", "ledger_every", "preflight", "save_every", "profile", "compile"}
-FREE |= {"accumulate", "memo", "memo_best_effort", "patience"}
+FREE |= {"accumulate", "memo", "memo_best_effort", "patience", "pseudo_pictures"}
 FREE |= {"teacher_pretrained"}  # of stage 1, a run of its own
 FREE |= {"recipe"}  # what it decides counts
 

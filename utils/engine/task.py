@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from utils.boxes import Detections, Targets
 
+# Terms that count something: over processes, and parts of a batch, they add up.
+COUNTS = ("positives", "pseudo_objects")
+
 
 class Shown(NamedTuple):
     """A batch as a task sees it.
@@ -17,29 +20,28 @@ class Shown(NamedTuple):
     rows: `[B]` int64, a number for each image, another one in every epoch and for every seed: what
         is random in a task follows from it.
     said: `[B, size]` uint8, records of what has been said of these images, see `utils.engine.memo`.
+    unlabelled: `[B]` bool, images of which nobody has said what is on them; None: there are none.
     """
 
     images: Tensor
     targets: Targets
     rows: Tensor | None = None
     said: Tensor | None = None
+    unlabelled: Tensor | None = None
 
     def parts(self, count: int) -> "list[Shown]":
         """Equal parts, `[B / count, ...]` each."""
         images, boxes, labels = (x.chunk(count) for x in (self.images, *self.targets))
-        rows, said = ([None] * count if x is None else x.chunk(count) for x in self[2:])
-        return [
-            Shown(own, Targets(own_boxes, own_labels), *more)
-            for own, own_boxes, own_labels, *more in zip(
-                images, boxes, labels, rows, said, strict=True
-            )
-        ]
+        more = ([None] * count if x is None else x.chunk(count) for x in self[2:])
+        targets = map(Targets, boxes, labels)
+        return [Shown(*own) for own in zip(images, targets, *more, strict=True)]
 
 
 class Task(nn.Module):
     """A network with its objective.
 
-    `task(*shown)` returns `{"loss": total, "positives": count, **unweighted terms}`; with
+    `task(*shown)` returns `{"loss": total, "positives": count, **unweighted terms}`, where there
+    are images without labels also `pseudo_objects`, how many it has found in them; with
     `ledger=True` also entries `ledger/...`, numbers to watch, see `utils.engine.ledger`. Given a
     `divisor`, it divides by that what it would divide by a count of these targets.
 

@@ -52,8 +52,14 @@ class Trainer(Updates):
         memo: Memo | None = None,
     ) -> None:
         self.memo = memo
-        views = memo.views if memo else 0
-        self.order = Order(len(store), 0, config.batch_size, 0, config.seed, views)
+        self.order = Order(
+            store.labelled,
+            len(store) - store.labelled,
+            config.batch_size,
+            config.unlabelled_images,
+            config.seed,
+            memo.views if memo else 0,
+        )
         self.steps_per_epoch = self.order.steps
         assert self.steps_per_epoch > 0
         super().__init__(task, config, precision, config.epochs * self.steps_per_epoch)
@@ -171,7 +177,7 @@ class Trainer(Updates):
             rows = own_part(self.order.rows(step))[: len(batch.indices)]
             rows = rows.to(self.precision.device, non_blocking=True)
             seen = self.augment(batch.images, batch.sizes, batch.targets, rows, self.config.expand)
-            return Shown(*seen, numbers(rows))
+            return Shown(*seen, numbers(rows), unlabelled=batch.unlabelled)
 
     def completed(self, shown: Shown, step: int, known: Tensor | None) -> Shown:
         """`shown` with what the memo has to say of it; see `shown`."""
@@ -231,5 +237,8 @@ class Trainer(Updates):
 
     def order_facts(self) -> dict[str, int]:
         """What an epoch's batches depend on."""
-        config = self.config
-        return {"images": len(self.store), "batch_size": config.batch_size, "seed": config.seed}
+        config, order = self.config, self.order
+        facts = {"images": order.labelled, "batch_size": config.batch_size, "seed": config.seed}
+        if order.unlabelled:
+            facts |= {"unlabelled": order.unlabelled, "of them in a batch": order.free}
+        return facts

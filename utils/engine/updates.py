@@ -11,7 +11,7 @@ from torch.profiler import record_function
 from utils.config import TrainConfig
 from utils.engine.evaluation import channels_last
 from utils.engine.optim import AveragedModel, make_optimizer, make_schedule, measure_gradient
-from utils.engine.task import Shown, Task
+from utils.engine.task import COUNTS, Shown, Task
 from utils.recipes import follow
 from utils.runtime.device import Precision
 from utils.runtime.distributed import average_gradients, kept_apart
@@ -24,11 +24,11 @@ def eagerly() -> AbstractContextManager[None]:
 
 
 def terms_of_batch(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The terms of a batch from those of its equal parts: means, but `positives` is a count."""
+    """The terms of a batch from those of its equal parts: means, but of counts the sums."""
     if len(parts) == 1:
         return parts[0]
     columns = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
-    return {n: x.sum() if n == "positives" else x.mean() for n, x in columns.items()}
+    return {n: x.sum() if n in COUNTS else x.mean() for n, x in columns.items()}
 
 
 class Updates:
@@ -120,7 +120,10 @@ class Updates:
         batch's, but for the statistics of batch norms and for the ledger, which are of a part.
         """
         parts = shown._replace(images=channels_last(shown.images)).parts(self.config.accumulate)
-        divisor = self.task.divisor(parts) if len(parts) > 1 else None
+        divisor = None
+        if len(parts) > 1:
+            with self.precision.autocast():
+                divisor = self.task.divisor(parts)
         said: list[dict[str, Tensor]] = []
         for part in parts:
             last = len(said) == len(parts) - 1

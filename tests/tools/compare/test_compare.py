@@ -195,6 +195,10 @@ def test_a_setting_that_came_later_had_its_default(tmp_path: Path) -> None:
 def test_what_decides_the_result_is_part_of_the_budget() -> None:
     (variant,) = make_variants(["kd: --val-every 1 --workers 9 --recipe paper"], [])[1:]
     assert variant.other_budget == "recipe paper instead of auto, val_every 1 instead of 10"
+    # 24 of a batch of 32 images are without labels: 8 of each epoch's, not 32, a step.
+    more = "kd: --unlabelled A/x --unlabelled-fraction 0.75 --pseudo-score 0.4"
+    (variant,) = make_variants([more], [])[1:]
+    assert variant.other_budget == "images of A/x without labels, and 4 x the steps an epoch"
 
 
 def test_choosing_on_the_test_split_is_said(tmp_path: Path) -> None:
@@ -250,6 +254,11 @@ WRONG_SOURCES = {
     "val": ([], ["--val", "VOC2007/x"], "--val VOC2007/x: "),
     "classes": ([], ["--classes", "none.txt"], "--classes none.txt: no such class list"),
     "variant": (["--variant", "kd: --weights none.pth"], [], "--weights none.pth: no such check"),
+    "unlabelled": (
+        ["--test", "VOC2007/val", "--variant", "kd: --unlabelled VOC2007/val"],
+        [],
+        "--unlabelled VOC2007/val: 4 of 4 images are in --test VOC2007/val, too: VOC2007/",
+    ),
     "teacher's": (["--teacher-flags", "--train x/y"], [], "--train x/y: "),
 }
 

@@ -45,6 +45,7 @@ class Brightness(Task):
         self.frozen: list[bool] = []
         self.seen: list[Tensor] = []
         self.rows: list[Tensor | None] = []
+        self.unlabelled: list[Tensor | None] = []
         self.progressed: list[float] = []
 
     def forward(
@@ -53,11 +54,13 @@ class Brightness(Task):
         targets: Targets,
         rows: Tensor | None = None,
         said: Tensor | None = None,
+        unlabelled: Tensor | None = None,
         ledger: bool = False,
         divisor: Tensor | None = None,
     ) -> dict[str, Tensor]:
         assert divisor is None
         assert said is None
+        self.unlabelled.append(unlabelled)
         self.seen.append(images)
         self.rows.append(rows)
         self.progressed.append(self.progress.item())
