@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from nets.saved import describe_network
 from nets.ssd import SSD300
@@ -83,8 +82,7 @@ def test_a_search_that_is_interrupted_goes_on(
     assert not other["default"]
     assert report["best"]["mAP"] == max(default["mAP"], other["mAP"])
     assert len((out / "trials.md").read_text().splitlines()) == 2 + 3
-    with Image.open(out / "slices.png") as picture:
-        assert min(picture.size) > 300
+    assert not list(out.glob("*.png"))  # two trials show nothing
     trained = json.loads((out / "trial-0002/config.json").read_text())["config"]
     assert trained["temperature"] == other["settings"]["temperature"]
     assert trained["val"] == ["VOC2007/val"]
