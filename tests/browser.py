@@ -46,9 +46,10 @@ def opened(page: Path, folder: Path, *, width: int = 1280, dark: bool = False) -
     text = text.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")
     copy.write_text(text.replace("</head>", f"{SCRIPT}</head>"), "utf-8")
     words = [f"--user-data-dir={folder / 'profile'}", f"--window-size={width},1600"]
+    words += [f"--screenshot={picture}"]
     words += ["--blink-settings=preferredColorScheme=0"] if dark else []
     done = subprocess.run(
-        [browser, *QUIET, "--enable-logging=stderr", *words, f"--screenshot={picture}", copy.as_uri()],
+        [browser, *QUIET, "--enable-logging=stderr", *words, copy.as_uri()],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     console = re.findall(r'CONSOLE[^"]*"(.*)", source:', done.stderr)
