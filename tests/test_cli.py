@@ -89,8 +89,8 @@ def test_map_of_a_checkpoint(runs: Path, drawn: Path, tmp_path: Path, script: Sc
 def test_map_of_a_run_is_reproduced_to_the_last_digit(
     amp: str, drawn: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = on(drawn, "--logs", tmp_path, "--amp", amp, "--train", "VOC2007/test", "--lr", "0.003")
-    words += ["--val", "VOC2007/train", "--batch-size", "3", "--epochs", "4", "--ema", "0.9"]
+    words = on(drawn, "--logs", tmp_path, "--amp", amp, "--train", "VOC2007/test", "--lr", "0.01")
+    words += ["--val", "VOC2007/train", "--batch-size", "3", "--epochs", "10", "--ema", "0.9"]
     assert script("train_teacher", *words, "--optimizer", "adamw") == 0
     best = torch.load(tmp_path / "ssd300/best.pth", weights_only=True)
     assert best["metrics"]["mAP"] > 0
