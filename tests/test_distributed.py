@@ -207,6 +207,65 @@ def test_a_signal_to_one_process_stops_and_saves_all(
     assert difference(outcome(tmp_path / "stopped"), outcome(trained / "two")) == ""
 
 
+@pytest.fixture(scope="module")
+def in_bf16(drawn: Path, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what two processes train with `--amp bf16`."""
+    logs = tmp_path_factory.mktemp("logs")
+    run = replace(request(drawn, logs, "bf16", "--amp", "bf16"), processes=2)
+    assert launcher(run).status == [0, 0], errors(run)
+    return logs / "bf16"
+
+
+@pytest.mark.parametrize(
+    ("gains", "dtype"),
+    # The main one measures for all; what one does not have, none uses.
+    [((1.4, 0.5), "bfloat16"), ((0.5, 1.4), "float32"), ((1.4, 0), "float32")],
+)
+def test_processes_agree_on_their_arithmetic(
+    gains: tuple[float, ...],
+    dtype: str,
+    trained: Path,
+    in_bf16: Path,
+    drawn: Path,
+    launcher: Launcher,
+    tmp_path: Path,
+) -> None:
+    run = replace(request(drawn, tmp_path, "auto"), processes=2, gains=gains)
+    assert launcher(run).status == [0, 0], errors(run)
+    record = torch.load(tmp_path / "auto/last.pth", weights_only=True)["arithmetic"]
+    assert record == {"device": "cpu", "dtype": dtype}
+    # Weights follow from the arithmetic of both.
+    same, other = (trained / "two", in_bf16)[:: -1 if dtype == "bfloat16" else 1]
+    assert difference(outcome(tmp_path / "auto"), outcome(same)) == ""
+    assert difference(outcome(tmp_path / "auto"), outcome(other)) != ""
+
+
+def test_processes_go_on_in_bf16(
+    in_bf16: Path, drawn: Path, launcher: Launcher, tmp_path: Path
+) -> None:
+    run = replace(request(drawn, tmp_path, "stopped"), processes=2, gains=(1.4, 1.4))
+    answer = launcher(replace(run, event="SIGTERM", rank=1, step=3))
+    assert 128 + signal.SIGTERM in answer.status
+    # What is measured now does not count.
+    resumed = replace(run, arguments=[*run.arguments, "--resume"], gains=(0.5, 0.5))
+    assert launcher(resumed).status == [0, 0], errors(run)
+    assert difference(outcome(tmp_path / "stopped"), outcome(in_bf16)) == ""
+
+
+def test_a_run_in_bf16_goes_on_to_the_same_weights(
+    drawn: Path, launcher: Launcher, tmp_path: Path
+) -> None:
+    words = ["--backbone", "mobilenetv2(width=0.1)", "--amp", "bf16"]
+    words += ["--epochs", "2", "--freeze-epochs", "0"]
+    runs = {name: request(drawn, tmp_path, name, *words) for name in ("whole", "stopped")}
+    assert launcher(runs["whole"]).status == [0], errors(runs["whole"])
+    stopped = runs["stopped"]
+    assert launcher(replace(stopped, event="SIGTERM", step=3)).status == [128 + signal.SIGTERM]
+    resumed = replace(stopped, arguments=[*stopped.arguments, "--resume"])
+    assert launcher(resumed).status == [0], errors(stopped)
+    assert difference(outcome(tmp_path / "stopped"), outcome(tmp_path / "whole")) == ""
+
+
 def test_a_restarted_process_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TrainConfig(logs=str(tmp_path), name="run")
     settings = json.dumps({"config": dataclasses.asdict(config)})

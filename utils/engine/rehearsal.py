@@ -65,8 +65,11 @@ def unchanged_buffers(module: nn.Module) -> Iterator[None]:
 
 
 def choose_arithmetic(trainer: Trainer) -> None:
-    """Lets a new run with `--amp auto` on a CPU compute in bf16 where that is faster; says so."""
-    if not left_open(trainer) or not devices.native_bf16():
+    """Lets a new run with `--amp auto` on a CPU compute in bf16 where that is faster; says so.
+
+    All processes compute alike: if one of their machines has no bf16, in float32.
+    """
+    if not left_open(trainer) or most_of_processes(int(not devices.native_bf16())):
         return
     gain = bf16_gain(trainer)
     if gain >= WORTH_IT:
