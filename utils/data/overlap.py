@@ -7,7 +7,7 @@ from pathlib import Path
 from utils.data.voc import images_by_id, listed_ids, split_file
 from utils.files import digest
 
-SHOWN = 8  # images that an error names
+SHOWN = 20  # images that an error names
 
 
 def check_apart(
