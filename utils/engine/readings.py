@@ -64,7 +64,9 @@ class Readings:
         return self.means()
 
     def means(self) -> dict[str, float]:
-        """The mean of each term over the steps that have been read."""
+        """The mean of each term over the steps that have been read; empty before the first."""
+        if not self.steps:
+            return {}
         return over_taken_steps(
             {n: s / self.steps for n, s in zip(self.names, self.sums, strict=True)}
         )

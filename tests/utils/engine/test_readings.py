@@ -26,6 +26,7 @@ def terms(loss: float, conf: float) -> dict[str, torch.Tensor]:
 def test_means_are_over_all_steps_since_the_start() -> None:
     readings = Readings(SAMPLES)
     readings.add(terms(1.0, 4.0), torch.tensor([0]))
+    assert readings.means() == {}  # asked before the first of them has been read
     readings.add(terms(2.0, 5.0), torch.tensor([1]))
     assert readings.read("here") == {"loss": 1.5, "conf": 4.5}
     readings.add(terms(6.0, 0.0), torch.tensor([2]))
