@@ -17,7 +17,8 @@ from utils.runtime.distributed import is_main, own_part
 from utils.show.draw import Picture, draw_boxes, side_by_side
 
 SECONDS = 3.0  # for what the teacher detects
-AT_ONCE, MANY = 8, 128  # images that it looks at at a time; views of those without labels, at most
+AT_ONCE = 8  # images that it looks at at a time
+FEWEST, MANY = 8, 128  # views of those without labels
 DRAWN = 8  # of them
 FEW = 0.25  # of the objects that a labelled image has
 LOWER = (0.4, 0.3, 0.2, 0.1)  # scores that a warning speaks of
@@ -39,14 +40,11 @@ def judge_unlabelled(
         return []
     scores: list[Tensor] = []  # of what is found in each view
     pictures: list[list[Picture]] = []
-    started = time.perf_counter()
     for image, boxes, found, labels in first_views(trainer, task):
         scores.append(found[labels > 0])
         if picture and len(pictures) < DRAWN:
             sure = found >= task.pseudo_score
             pictures.append(drawn(image, boxes[sure], found[sure], labels[sure], names))
-        if time.perf_counter() - started > SECONDS:
-            break
     if picture and pictures:
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(side_by_side(pictures, ("a view", "what the teacher finds"))).save(picture)
@@ -58,11 +56,14 @@ def judge_unlabelled(
 def first_views(trainer: Trainer, task: DistillTask) -> Iterator[tuple[Tensor, ...]]:
     """Some images without labels as training will show them first, and what the teacher detects.
 
+    As many as `SECONDS` allow, but `FEWEST`, where training has so many.
+
     Yields:
         `[3, 300, 300]`, boxes `[D, 4]`, scores `[D]` and labels `[D]`, on the CPU.
     """
     order = trainer.order
     least = min(LOWER[-1], task.pseudo_score)
+    started, yielded = time.perf_counter(), 0
     count = max(AT_ONCE, -(-trainer.config.batch_size // order.free))  # one of them is among these
     for step in range(-(-min(MANY, order.unlabelled) // order.free)):
         (batch,) = trainer.store.batches([own_part(order.indices(step))[:count]])
@@ -75,6 +76,9 @@ def first_views(trainer: Trainer, task: DistillTask) -> Iterator[tuple[Tensor, .
         assert shown.unlabelled is not None
         chosen = shown.unlabelled.cpu()
         yield from zip(*(x.cpu()[chosen] for x in (shown.images, *found)), strict=True)
+        yielded += int(chosen.sum())
+        if yielded >= FEWEST and time.perf_counter() - started > SECONDS:
+            return
 
 
 def drawn(

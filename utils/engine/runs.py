@@ -47,7 +47,9 @@ class RunFiles:
 
     def __init__(self, folder: Path, description: dict[str, Any], trainer: Trainer) -> None:
         self.folder, self.trainer = folder, trainer
-        facts = {"arithmetic": trainer.precision.record(), "images": len(trainer.store)}
+        order = trainer.order
+        facts = {"arithmetic": trainer.precision.record(), "images": order.labelled}
+        facts |= {"unlabelled": order.unlabelled, "steps_per_epoch": order.steps}
         facts |= cost(trainer.task.model)
         self.content = {**description, **facts, "config": settings(trainer.config)}
         self.log: RunLog | None = None

@@ -147,12 +147,14 @@ def fact_of(run: Run) -> dict[str, str]:
         if name.endswith("_weight") and value
     ]
     images = f" ({about['images']} images)" if "images" in about else ""
+    others = about.get("unlabelled", 0)
     found = {
         "command": element("code", origin.get("command", "")) if origin.get("command") else "",
         "network": f"{about.get('backbone', '')}, priors {about.get('layout', '')}",
         "teacher": settings.get("teacher", ""),
         "starts from": starts_from(settings),
         "trained on": " ".join(settings["train"]) + images,
+        "without labels": f"{' '.join(settings['unlabelled'])} ({others} images)" if others else "",
         "chosen on": " ".join(settings["val"]),
         "classes": ", ".join(about.get("class_names", [])),
         "loss": " + ".join([*terms, *settings.get("distill", [])]),
@@ -176,8 +178,8 @@ def starts_from(settings: Mapping[str, Any]) -> str:
 
 def seconds(run: Run) -> float:
     """How long the steps of a run took, from its pace; validations are not in it."""
-    settings, images = run.settings, int(run.about.get("images", 0))
-    an_epoch = images // settings["batch_size"] * settings["batch_size"]
+    batch, images = run.settings["batch_size"], int(run.about.get("images", 0))
+    an_epoch = batch * int(run.about.get("steps_per_epoch", images // batch))
     paces = [float(row["images_per_second"]) for row in run.rows if row.get("images_per_second")]
     return sum((an_epoch / pace for pace in paces), 0.0)
 

@@ -138,6 +138,14 @@ def test_a_run_that_goes_on_has_a_page(tmp_path: Path) -> None:
 def test_the_time_of_a_run(tmp_path: Path) -> None:
     # 2 batches of 4 images an epoch, 2 images a second: 4 s an epoch.
     assert seconds(read_run(write_run(tmp_path / "run", [0.1, 0.2]))) == 8
+    # Half of each batch is without labels: 5 batches.
+    settings = {**SETTINGS, "unlabelled": ["FILM/all"]}
+    counts = {"config": settings, "unlabelled": 7, "steps_per_epoch": 5}
+    mixed = read_run(write_run(tmp_path / "mixed", [0.1, 0.2], **counts))
+    assert seconds(mixed) == 20
+    page = run_page([mixed]).text()
+    assert "VOC2007/train (10 images)" in page
+    assert "FILM/all (7 images)" in page
     assert [duration(s) for s in (42, 1000, 11000)] == ["42 s", "17 min", "3 h 3 min"]
 
 
