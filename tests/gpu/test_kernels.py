@@ -12,6 +12,7 @@ from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Matches, Outputs
 from nets.postprocess import postprocess
 from nets.priors import prior_boxes
+from nets.pseudo import pseudo_objects
 from tests.gpu import scenes
 from utils.boxes import Targets, decode, encode, iou
 from utils.data.augment import augment, resize, uniforms
@@ -84,6 +85,18 @@ def test_post_processing(device: torch.device) -> None:
     assert torch.equal(there.labels.cpu(), here.labels)
     torch.testing.assert_close(there.scores.cpu(), here.scores)
     torch.testing.assert_close(there.boxes.cpu(), here.boxes)
+
+
+def test_objects_of_images_without_labels(device: torch.device) -> None:
+    outputs, wanted = scenes.outputs(2), torch.tensor([True, False, True, True])
+    here = pseudo_objects(outputs, PRIORS.double(), 0.65, wanted)
+    moved = Outputs((), *on(device, *outputs[1:]))
+    there = pseudo_objects(moved, *on(device, PRIORS.double()), 0.65, *on(device, wanted))
+    count = here.labels.shape[1]
+    assert 0 < count < 50
+    assert not there.labels[:, count:].any()
+    for a, b in zip(here, there, strict=True):
+        torch.testing.assert_close(b.cpu()[:, :count], a)
 
 
 def test_windows(device: torch.device) -> None:
