@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 
-from utils.config import flag
+from utils.config import TrainConfig, flag
 from utils.engine.interrupts import Stopped
 from utils.files import described
 from utils.runtime.distributed import is_main, processes
@@ -120,6 +120,30 @@ def groups_of(parser: Parser, names: Sequence[str]) -> dict[str, argparse._Argum
     wanted = {title: set(words.split()) & set(names) for title, words in GROUPS.items()}
     groups = {title: parser.add_argument_group(title) for title, known in wanted.items() if known}
     return {name: groups[title] for title in groups for name in wanted[title]}
+
+
+def flags_of(config: TrainConfig) -> list[str]:
+    """The command line, without the program, that `parse_arguments` makes these settings of.
+
+    What would be so anyway is left out.
+    """
+    wanted = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    given = {name: value for name, value in wanted.items() if name == "preset"}
+    # What one setting is by default may depend on others.
+    while other := differing(type(config)(**given), wanted):
+        given |= other
+    words: list[str] = []
+    for name, value in wanted.items():
+        if name in given and isinstance(value, bool):
+            words.append(flag(name if value else f"no_{name}"))
+        elif name in given:
+            words += [flag(name), *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
+def differing(config: TrainConfig, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the wanted settings that `config` has otherwise."""
+    return {name: value for name, value in wanted.items() if getattr(config, name) != value}
 
 
 def listed(values: Mapping[str, Any]) -> str:

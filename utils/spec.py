@@ -33,6 +33,12 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     raise ValueError(f"cannot read spec {spec!r}; write name or name(key=value, ...)")
 
 
+def write(name: str, options: Mapping[str, Any]) -> str:
+    """The spec that `parse` reads as this name and these options."""
+    values = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    return f"{name}({values})" if options else name
+
+
 def build(spec: str, registry: Mapping[str, Callable[..., T]], kind: str, **fixed: Any) -> T:
     """The object that `spec` describes.
 

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from utils.cli import GROUPS, parse_arguments
+from utils.cli import GROUPS, flags_of, parse_arguments
 from utils.config import DistillConfig, MapConfig, PredictConfig, TrainConfig
 
 
@@ -72,6 +72,28 @@ def test_a_config_holds_numbers_whatever_is_replaced_in_it() -> None:
     )
     with pytest.raises(ValueError, match=r"--preset must be one of tutorial, paper, soft: 'best'"):
         DistillConfig(preset="best")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(),
+        TrainConfig(epochs=3, pretrained=False, milestones=(), val=("A/x", "B/y"), lr=1 / 3),
+        TrainConfig(weights="a b.pth"),
+        DistillConfig(),
+        DistillConfig(preset="soft", soft_weight=0.3, distill=("cwd(tau=1)", "mgd")),
+        DistillConfig(preset="paper", distill=(), weights="x.pth", backbone="vgg16", kd_epochs=-2),
+        DistillConfig(distill=("cwd",), name="it's"),
+    ],
+)
+def test_flags_make_the_same_settings(config: TrainConfig) -> None:
+    assert parse_arguments(type(config), flags_of(config)) == config
+
+
+def test_flags_say_what_is_not_so_anyway() -> None:
+    assert flags_of(TrainConfig()) == []
+    soft = DistillConfig(preset="soft", conf_weight=1.0, pretrained=False)
+    assert flags_of(soft) == ["--no-pretrained", "--preset", "soft", "--conf-weight", "1.0"]
 
 
 def test_help_says_what_each_preset_decides(capsys: pytest.CaptureFixture[str]) -> None:

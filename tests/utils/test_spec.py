@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from utils.spec import build, parse
+from utils.spec import build, parse, write
 
 
 class Thing:
@@ -27,6 +27,12 @@ REGISTRY = {"thing": Thing, "big": partial(Thing, size=9.0)}
 )
 def test_parse(text, expected):
     assert parse(text) == expected
+
+
+def test_what_is_written_is_read_again():
+    for options in ({}, {"size": 1e-5, "sizes": (0, 1), "colour": "a 'b'", "x": None, "y": True}):
+        assert parse(write("thing", options)) == ("thing", options)
+    assert write("thing", {"size": 0.5}) == "thing(size=0.5)"
 
 
 @pytest.mark.parametrize(
