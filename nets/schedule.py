@@ -7,6 +7,9 @@ from torch import Tensor
 
 from utils.config import KD_SCHEDULES
 
+OF_OBJECTS = ("conf", "loc")  # the terms in which no teacher speaks
+KD_FACTOR = "kd_factor"  # what is read, beside the terms, of a schedule that changes
+
 
 class Schedule:
     """The factor that all teacher terms have alike, beside their weights.

@@ -13,6 +13,7 @@ import torch
 
 from nets.distillers import DISTILLERS, Distiller
 from nets.inputs import check_inputs, warn_of_choice
+from nets.loudness import fixed_instead, read_shares
 from nets.memo.asking import Asked, open_memo
 from nets.memo.record import AnswerRecord
 from nets.multibox_loss import MultiBoxLoss
@@ -27,6 +28,7 @@ from utils import spec
 from utils.config import DistillConfig, TrainConfig
 from utils.data.store import Store
 from utils.engine.fit import check_processes, fit
+from utils.engine.log import METRICS, read_metrics
 from utils.engine.memo import Memo
 from utils.engine.runs import has_run, run_folder
 from utils.engine.trainer import Trainer
@@ -81,7 +83,11 @@ def train_student(config: DistillConfig) -> Path:
     description = describe_network(student, class_names)
     shown = look if config.preflight else None
     memo = remember if config.teacher_views else None
-    return fit(task, config, class_names, description, device, shown, teacher_path, memo)
+    written = fit(task, config, class_names, description, device, shown, teacher_path, memo)
+    if config.share and not config.profile:
+        config = dataclasses.replace(config, teacher=str(teacher_path))
+        print(fixed_instead(config, task.loudness, read_metrics(written.parent / METRICS)))
+    return written
 
 
 def build_network(
@@ -146,6 +152,7 @@ def distill_task(config: DistillConfig, student: SSD300, teacher: SSD300) -> Dis
         config.match_priors,
         Schedule(config.kd_schedule, config.kd_final, config.kd_epochs, config.epochs),
         config.pseudo_score,
+        read_shares(config.share),
     )
 
 

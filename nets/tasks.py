@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nets.cross_priors import CrossPriors
 from nets.distillers import Distiller
 from nets.frozen import frozen
+from nets.loudness import Loudness
 from nets.matching import match
 from nets.memo.record import AnswerRecord
 from nets.multibox_loss import MultiBoxLoss
@@ -21,13 +22,10 @@ from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Detections, Lesson, Outputs, Targets
 from nets.postprocess import postprocess
 from nets.pseudo import completed, pseudo_objects
-from nets.schedule import Schedule
+from nets.schedule import KD_FACTOR, OF_OBJECTS, Schedule
 from nets.ssd import SSD300
-from utils.engine.ledger import PREFIX, gradient_shares
+from utils.engine.ledger import PREFIX, WEIGHT, gradient_norms, gradient_shares, shares_of
 from utils.engine.task import Shown, Task
-
-OF_OBJECTS = ("conf", "loc")  # the terms in which no teacher speaks
-LOUDNESS = "kd_factor"  # what is read, beside the terms, of a schedule that changes
 
 
 class DetectionTask(Task):
@@ -65,22 +63,27 @@ class DetectionTask(Task):
         shown = Shown(images, targets, rows, said, unlabelled)
         terms = self.objective(outputs, shown, ledger, divisor)
         if ledger:
-            terms |= gradient_shares(terms, self.factors(terms), outputs.features)
-        return terms
+            terms |= self.measure(terms, outputs.features)
+        return self.total(terms)
 
     def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
-        """The terms of `forward` and what the network detects, from one pass."""
+        """The terms of `forward`, without their weights, and what is detected, from one pass."""
         outputs: Outputs = self.model(images)
-        terms = self.objective(outputs, Shown(images, targets))
+        terms = self.total(self.objective(outputs, Shown(images, targets)))
+        terms = {name: term for name, term in terms.items() if not name.startswith(WEIGHT)}
         return terms, postprocess(outputs, self.model.priors)
 
     def objective(
         self, outputs: Outputs, shown: Shown, ledger: bool = False, divisor: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The loss of what the network said; the images are there for those who look again."""
+        """The unweighted terms of what the network said, and the number of positives.
+
+        The images are there for those who look again.
+        """
         del ledger
         matches = match(shown.targets, self.model.priors)
-        return self.total(self.criterion(outputs, matches, divisor), matches.labels)
+        terms = self.criterion(outputs, matches, divisor)
+        return {**terms, "positives": (matches.labels > 0).sum()}
 
     def divisor(self, parts: Sequence[Shown]) -> Tensor:
         """See `Task.divisor`."""
@@ -92,10 +95,16 @@ class DetectionTask(Task):
         assert shown.unlabelled is None
         return shown.targets
 
-    def total(self, terms: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """Adds the weighted sum and the number of positives to the terms."""
+    def total(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds the weighted sum to the terms, where all of them are there."""
+        if not self.weights.keys() <= terms.keys():
+            return terms
         loss = torch.stack([w * terms[name] for name, w in self.factors(terms).items()]).sum()
-        return {"loss": loss, **terms, "positives": (labels > 0).sum()}
+        return {"loss": loss, **terms}
+
+    def measure(self, terms: dict[str, Tensor], features: Sequence[Tensor]) -> dict[str, Tensor]:
+        """What the ledger says of each term's gradient at the source maps."""
+        return gradient_shares(terms, self.factors(terms), features)
 
     def freeze_backbone(self, frozen: bool) -> None:
         """Stops or resumes training of the backbone, its batch-norm statistics included."""
@@ -118,9 +127,12 @@ class DistillTask(DetectionTask):
         schedule: how loud all teacher terms are together in the course of the run.
         pseudo_score: what a detection of the teacher needs to be an object of an image without
             labels, see `nets.pseudo`.
+        shares: of the gradient that terms are to have before the schedule makes them quieter; their
+            weights follow, see `Loudness`.
 
     Raises:
-        ValueError: the two differ in number of classes, or, without `match_priors`, in priors.
+        ValueError: the two differ in number of classes, or, without `match_priors`, in priors; or
+            there cannot be such shares.
     """
 
     def __init__(
@@ -133,6 +145,7 @@ class DistillTask(DetectionTask):
         match_priors: bool = False,
         schedule: Schedule | None = None,
         pseudo_score: float = 0.5,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(model, criterion, weights)
         self.criterion: MultiBoxLoss_KD = criterion
@@ -143,16 +156,21 @@ class DistillTask(DetectionTask):
         self.distillers = nn.ModuleDict(distillers)
         self.schedule = schedule or Schedule()
         self.pseudo_score = pseudo_score
+        self.loudness = Loudness(shares or {}, self.weights)
+        self.shares = self.loudness.shares
+        self.weights |= self.loudness.starts
+        for name in self.shares.keys() & self.distillers.keys():
+            self.loudness.spare(name, self.distillers[name])
         # A teacher is never saved inside a student.
         nn.Module.register_state_dict_post_hook(self, without_teacher)
         nn.Module.register_load_state_dict_post_hook(self, without_teacher_keys)
 
     def factors(self, terms: Mapping[str, Any]) -> dict[str, Any]:
         """See `Task.factors`; those of what the teacher says follow the schedule."""
-        loudness = terms.get(LOUDNESS, 1)
+        factor = terms.get(KD_FACTOR, 1)
         return {
-            name: weight if name in OF_OBJECTS else weight * loudness
-            for name, weight in self.weights.items()
+            name: weight if name in OF_OBJECTS else weight * factor
+            for name, weight in self.unscheduled(terms).items()
         }
 
     def others(self) -> dict[str, Callable[[Tensor], Detections]]:
@@ -161,6 +179,16 @@ class DistillTask(DetectionTask):
         if isinstance(network, AnswerRecord):
             return {}
         return {"teacher": lambda images: postprocess(network(images), network.priors)}
+
+    def unscheduled(self, terms: Mapping[str, Any]) -> dict[str, Any]:
+        """The weight of each term before the schedule; that of one with a share is in `terms`."""
+        return {name: terms.get(WEIGHT + name, weight) for name, weight in self.weights.items()}
+
+    def measure(self, terms: dict[str, Tensor], features: Sequence[Tensor]) -> dict[str, Tensor]:
+        """See `DetectionTask.measure`; weights that follow it are among what is returned."""
+        norms = gradient_norms(terms, self.unscheduled(terms), features)
+        weights: dict[str, Tensor] = self.loudness.hear(norms)
+        return weights | shares_of(norms, self.factors(terms | weights))
 
     def train(self, mode: bool = True) -> "DistillTask":
         """As every module's; the teacher stays in evaluation mode."""
@@ -174,19 +202,19 @@ class DistillTask(DetectionTask):
         """See `DetectionTask.objective`; the teacher sees the very same images.
 
         Where neither the teacher nor what it said of them is here (it is written down of images to
-        learn from alone), the terms are those in which no teacher speaks, and no total.
+        learn from alone), the terms are those in which no teacher speaks.
         """
         said, priors = self.hear(shown), self.model.priors
         targets = self.objects(shown, said)
         matches = match(targets, priors)
         if said is None:
-            terms = self.criterion.objects(outputs, matches, divisor)
-            return {**terms, "positives": (matches.labels > 0).sum()}
+            objects = self.criterion.objects(outputs, matches, divisor)
+            return {**objects, "positives": (matches.labels > 0).sum()}
         with torch.no_grad():
             teacher: Outputs = self.on_student_priors(said)
         rows = shown.rows
         selection = self.criterion.select(outputs, matches, divisor)
-        terms = self.criterion(outputs, teacher, matches, selection)
+        terms: dict[str, Tensor] = self.criterion(outputs, teacher, matches, selection)
         lesson = Lesson(
             targets,
             matches,
@@ -201,15 +229,16 @@ class DistillTask(DetectionTask):
         for name, distiller in self.distillers.items():
             terms[name] = distiller(outputs, teacher, lesson)
         if self.schedule.changes:
-            terms[LOUDNESS] = self.schedule.factor(self.progress)
+            terms[KD_FACTOR] = self.schedule.factor(self.progress)
         if shown.unlabelled is not None:
             pseudo = (targets.labels > 0) & shown.unlabelled[:, None]
             terms["pseudo_objects"] = pseudo.sum()
-        total = self.total(terms, matches.labels)
+        terms |= self.loudness.weights()
+        terms["positives"] = (matches.labels > 0).sum()
         if ledger:
             watched = self.criterion.watch(outputs, teacher, matches, selection)
-            total |= {PREFIX + name: value for name, value in watched.items()}
-        return total
+            terms |= {PREFIX + name: value for name, value in watched.items()}
+        return terms
 
     @torch.no_grad()
     def hear(self, shown: Shown) -> Outputs | None:

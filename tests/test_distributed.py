@@ -124,12 +124,16 @@ def test_two_processes_distil_the_weights_of_one(
     extra = ["--teacher", trained / "one/best.pth", "--distill", "cwd(weight=3)", "attention"]
     extra += ["mgd", "crosskd(weight=0.001)", "--kd-schedule", "cosine"]
     extra += ["--epochs", "2", "--freeze-epochs", "1"]
+    extra += ["--share", "soft=0.3, mgd=0.2", "--ledger-every", "1", "--lr", "0.0003"]
     states = []
     for processes, name in ((1, "one"), (2, "two")):
         run = replace(request(drawn, tmp_path, name, *extra), script="train_kd")
         assert launcher(replace(run, processes=processes)).status == [0] * processes, errors(run)
         states.append(outcome(tmp_path / name)["training"]["task"])
     assert any("distillers.cwd.adapters.5" in name for name in states[0])
+    logs = [state.pop("loudness.logs") for state in states]
+    assert largest_difference(*logs) < 1e-5  # logarithms of weights around 1000
+    assert states[0]["loudness.heard"].min() > 0
     found = largest_difference(*states)
     print(f"largest difference of a distilled task: {found:.1e}")
     assert found < 1e-6

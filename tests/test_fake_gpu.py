@@ -133,6 +133,14 @@ def test_no_objective_makes_the_cpu_wait(name: str, store: FakeStore) -> None:
         assert state["exp_avg"].device == GPU
 
 
+def test_weights_that_follow_shares_do_not_wait_either(store: FakeStore) -> None:
+    config = TrainConfig(batch_size=8, epochs=1, ledger_every=1, accumulate=2)
+    trainer = train(distilled("cwd", shares={"soft": 0.4, "cwd": 0.2}), store, config, None)
+    ((terms, _),) = trainer.readings.pending
+    assert terms.device == GPU
+    assert {"weight/soft", "weight/cwd"} <= set(trainer.readings.names)
+
+
 def test_a_batch_in_parts_does_not_wait_either(store: FakeStore) -> None:
     config = TrainConfig(batch_size=8, epochs=1, accumulate=4, clip_norm=1.0)
     trainer = train(distilled(), store, config, torch.bfloat16)

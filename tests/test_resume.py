@@ -1,6 +1,7 @@
 """Whatever stops a run, resuming it leads to the very same end. (Kills: see tests/soak.)"""
 
 import hashlib
+import shlex
 import shutil
 import signal
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import train_teacher
 from nets.backbones import BACKBONES
 from tests.soak.launcher import Plain
 from tests.soak.test_soak import difference, outcome
+from utils.cli import parse_arguments
+from utils.config import DistillConfig
 from utils.engine.interrupts import SIGNALS, Stopped, StopSignals
-from utils.engine.log import read_metrics
+from utils.engine.log import is_step, read_metrics, read_rows
 from utils.engine.trainer import Trainer
 
 Script = Callable[..., int]
@@ -125,6 +128,49 @@ def test_masks_and_schedules_go_on_where_they_stopped(
     at_step(5, lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
     assert script("train_kd", *words) == 143
     assert script("train_kd", *words, "--resume") == 0
+    assert difference(outcome(tmp_path / "stopped"), outcome(tmp_path / "through")) == ""
+
+
+def test_weights_that_follow_shares_go_on_where_they_stopped(
+    whole: Path,
+    drawn: Path,
+    tmp_path: Path,
+    script: Script,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    extra = ["--teacher", whole / "best.pth", "--distill", "cwd(weight=3)", "--no-preflight"]
+    extra += ["--share", "soft=0.3, cwd=0.2", "--ledger-every", "2", "--log-every", "1"]
+    capsys.readouterr()
+    assert script("train_kd", *on(drawn, tmp_path, "through", *extra)) == 0
+    printed = capsys.readouterr().out.splitlines()
+    rows = read_rows(tmp_path / "through/metrics.jsonl")
+    steps, epochs = ([r for r in rows if is_step(r) is which] for which in (True, False))
+    for name in ("soft", "cwd"):
+        weights = [row[f"step/weight/{name}"] for row in steps]
+        # The first measurement decides for its own step, each of the others for the one behind it.
+        assert weights[0] == pytest.approx(weights[1], rel=1e-5)
+        assert len(set(weights)) >= 5
+        means = [row[f"train/weight/{name}"] for row in epochs]
+        assert means == pytest.approx([sum(weights[:3]) / 3, sum(weights[3:]) / 3])
+        assert epochs[1][f"ledger/weighted/{name}"] == means[1] * epochs[1][f"train/{name}"]
+        assert not any(key.startswith("val/weight") for row in epochs for key in row)
+    (command,) = [line for line in printed if line.startswith("fixed weights instead of --share")]
+    words = shlex.split(command.partition(": ")[2])
+    fixed = parse_arguments(DistillConfig, words[2:])
+    assert (fixed.share, fixed.name, fixed.lr) == ((), "through-fixed", 0.01)
+    mean = sum(row["train/weight/soft"] for row in epochs) / 2
+    assert fixed.soft_weight == pytest.approx(mean, rel=1e-3)
+    assert script("train_kd", *words[2:], "--logs", tmp_path, "--no-preflight") == 0
+    stopped = on(drawn, tmp_path, "stopped", *extra)
+    at_step(5, lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
+    assert script("train_kd", *stopped) == 143
+    capsys.readouterr()
+    assert script("train_kd", *stopped, "--resume", "--ledger-every", "1") == 2
+    assert "its ledger_every is 2, this run's 1" in capsys.readouterr().err
+    assert script("train_kd", *stopped, "--resume") == 0
+    again = [line.replace("stopped", "through") for line in capsys.readouterr().out.splitlines()]
+    assert command in again
     assert difference(outcome(tmp_path / "stopped"), outcome(tmp_path / "through")) == ""
 
 

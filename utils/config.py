@@ -272,6 +272,11 @@ class DistillConfig(TrainConfig):
     )
     pos_w: float = option(1.0, "weight of the class columns in the soft-target loss")
     reg_m: float = option(0.0, "margin of the teacher bound, in squared encoded units")
+    share: tuple[str, ...] = option(
+        (),
+        "which part of the gradient at the source maps terms are to have, e.g. 'soft=0.4, "
+        "cwd=0.2'; their weights follow the ledger",
+    )
     kd_schedule: str = option(
         "constant",
         "how the weights of all teacher terms fall in the course of the run",
@@ -323,6 +328,8 @@ class DistillConfig(TrainConfig):
         at_least(self, 0, "teacher_views")
         if (self.memo or self.memo_best_effort) and not self.teacher_views:
             raise ValueError("--memo needs --teacher-views, such as 20; without, nothing is kept")
+        if self.share and not self.ledger_every:
+            raise ValueError("--share follows the ledger, which --ledger-every 0 turns off")
         above(self, 0, "temperature")
         self.check_unlabelled()
 

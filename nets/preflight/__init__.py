@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from nets.memo.asking import Asked
@@ -46,7 +46,7 @@ def preflight(
     """
     task = trainer.task
     assert isinstance(task, DistillTask)
-    shares = one_batch(trainer, task)
+    terms = one_batch(trainer, task)
     teacher = loaded_teacher(trainer, task)
     started = time.perf_counter()
     print(f"preflight: {len(class_names)} classes and {len(task.model.priors)} priors in common")
@@ -60,8 +60,11 @@ def preflight(
         print("preflight: the teacher is frozen and in evaluation mode")
         warnings += judge_teacher(trainer, teacher, images, which, class_names, warm)
     warnings += judge_unlabelled(trainer, task, class_names, picture)
-    print(f"preflight: at the start, {ledger.describe(shares)}")
-    warnings += judge_shares(shares, task.weights)
+    print(f"preflight: at the start, {ledger.describe(terms)}")
+    if task.shares:
+        weights = [f"{name} {terms[ledger.WEIGHT + name]:.3g}" for name in task.shares]
+        print(f"preflight: weights that --share begins with: {' '.join(weights)}")
+    warnings += judge_shares(terms, task.weights, task.shares)
     for warning in warnings:
         print(f"preflight: WARNING: {warning}")
     seconds = time.perf_counter() - started
@@ -79,27 +82,45 @@ def loaded_teacher(trainer: Trainer, task: DistillTask) -> SSD300 | None:
 
 
 def one_batch(trainer: Trainer, task: DistillTask) -> dict[str, float]:
-    """The ledger of the first batch that training will see, on a CPU of a few of its images."""
+    """The terms of the first batch that training will see, on a CPU of a few of its images.
+
+    With its ledger, for which weights that follow shares are those of the first step.
+    """
     most = ON_A_CPU if trainer.precision.device.type == "cpu" else math.inf
     with rehearsal(trainer, most) as batch, trainer.precision.autocast():
         task.progress.fill_(task.schedule.start)  # when the teacher is first listened to
         terms = task(*batch, ledger=True)
-    return {name: float(value) for name, value in ledger.split(terms)[1].items()}
+    return {name: float(value.detach()) for name, value in terms.items()}
 
 
-def judge_shares(shares: dict[str, float], weights: dict[str, float]) -> list[str]:
-    """Which terms drown the others, and which will hardly be heard."""
+def judge_shares(
+    terms: Mapping[str, float], weights: Mapping[str, float], asked: Collection[str] = ()
+) -> list[str]:
+    """Which terms drown the others, and which will hardly be heard.
+
+    Args:
+        terms: with the ledger's entries.
+        weights: of all terms.
+        asked: those terms whose shares `--share` decides.
+    """
     warnings = []
     for name, weight in weights.items():
-        value = shares[ledger.SHARE + name]
+        value = terms[ledger.SHARE + name]
+        if name in asked:
+            if value == 0:
+                warnings.append(
+                    f"{name} has no gradient at the source maps here, so --share cannot decide its "
+                    f"weight: it stays {terms[ledger.WEIGHT + name]:.3g} until there is one"
+                )
+            continue
         if weight > 0 and not value >= SILENT:
             warnings.append(
                 f"{name} has {100 * value:.2g} % of the gradient and will hardly be heard; raise "
-                "its weight or leave it out"
+                "its weight, give it a --share, or leave it out"
             )
         if len(weights) > 1 and value > LOUD:
             warnings.append(
                 f"{name} has {100 * value:.0f} % of the gradient and drowns the other terms; lower "
-                "its weight"
+                "its weight, or give it a --share"
             )
     return warnings

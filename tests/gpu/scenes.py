@@ -61,7 +61,9 @@ def alone() -> DetectionTask:
     return DetectionTask(SSD300(STUDENT, CLASSES), MultiBoxLoss(), {"conf": 1.0, "loc": 1.0})
 
 
-def distilled(*names: str, layout: str = "paper") -> DistillTask:
+def distilled(
+    *names: str, layout: str = "paper", shares: dict[str, float] | None = None
+) -> DistillTask:
     """A student of the layout `paper` with the distillers `names`, and a teacher on any priors."""
     torch.manual_seed(3)
     student, teacher = SSD300(STUDENT, CLASSES), SSD300(TEACHER, CLASSES, layout=layout)
@@ -71,8 +73,9 @@ def distilled(*names: str, layout: str = "paper") -> DistillTask:
     }
     weights = {"soft": 0.3, "conf": 0.7, "l2": 0.5, "loc": 1.0} | dict.fromkeys(names, 1.0)
     criterion = MultiBoxLoss_KD(temperature=2.0)
+    cross = layout != "paper"
     return DistillTask(
-        student, teacher, criterion, weights, distillers, match_priors=layout != "paper"
+        student, teacher, criterion, weights, distillers, match_priors=cross, shares=shares
     )
 
 
@@ -80,5 +83,6 @@ TASKS: dict[str, Callable[[], DetectionTask]] = {
     "alone": alone,
     "distilled": distilled,
     "on other priors": lambda: distilled(layout="bubbliiiing"),
+    "with shares": partial(distilled, "cwd", shares={"soft": 0.4, "cwd": 0.2}),
     **{name: partial(distilled, name) for name in DISTILLERS},
 }

@@ -57,6 +57,16 @@ def test_shares_worth_a_warning() -> None:
     assert judge_shares({"ledger/share/conf": 1.0}, {"conf": 1.0}) == []
 
 
+def test_a_share_that_cannot_be_had_is_worth_one_too() -> None:
+    weights = {"soft": 0.3, "conf": 0.7, "cwd": 1.0}
+    terms = {"ledger/share/soft": 0.001, "ledger/share/conf": 0.999, "ledger/share/cwd": 0.0}
+    terms |= {"weight/soft": 9.0, "weight/cwd": 1.0}
+    (loud, none) = judge_shares(terms, weights, ("soft", "cwd"))
+    assert loud.startswith("conf has 100 %")
+    assert none.startswith("cwd has no gradient at the source maps here, so --share cannot decide")
+    assert none.endswith("its weight: it stays 1 until there is one")
+
+
 @pytest.fixture
 def words(drawn: Path, tmp_path: Path, script: Callable[..., int]) -> list[object]:
     """Flags of train_kd.py with an untrained teacher."""
@@ -80,11 +90,30 @@ def test_the_look_changes_nothing(
     assert "preflight: at the start, gradient shares soft " in shown
     assert "WARNING: the teacher's mAP" in shown  # it knows nothing
     assert script("train_kd", *words, "--name", "without", "--no-preflight") == 0
-    assert "preflight" not in capsys.readouterr().out
+    assert "preflight:" not in capsys.readouterr().out
     one, two = (load_tensors(tmp_path / name / "last.pth") for name in ("with", "without"))
     assert one["model"].keys() == two["model"].keys()
     for name, value in one["model"].items():
         assert torch.equal(value, two["model"][name]), name
+
+
+def test_shares_are_looked_at_as_the_first_step_has_them(
+    words: list[object], script: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    asked = ["--distill", "cwd(maps=(0, 1))", "attention(maps=(5,))"]
+    asked += ["--share", "soft=0.4, cwd=0.2", "attention=0.1"]
+    assert script("train_kd", *words, *asked, "--ledger-every", 1) == 0
+    shown = capsys.readouterr().out
+    (look,) = [x for x in shown.splitlines() if x.startswith("preflight: at the start")]
+    assert " soft 40 % " in look
+    assert " cwd 20 % " in look
+    assert " attention 0 % " in look  # of a single cell it is always 1
+    (line,) = [x for x in shown.splitlines() if "--share begins with" in x]
+    assert line.startswith("preflight: weights that --share begins with: soft ")
+    assert line.endswith(" attention 1")
+    assert shown.count("attention has no gradient at the source maps here") == 1
+    assert shown.count("--share attention: never had a gradient at the source maps") == 1
 
 
 def test_a_teacher_that_speaks_later_is_looked_at_when_it_does(

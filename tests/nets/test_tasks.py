@@ -1,5 +1,7 @@
 """Tasks: the weighted sum, and what a teacher may and may not be."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ def detection_task() -> DetectionTask:
     return DetectionTask(SSD300(TINY, 2), MultiBoxLoss(), {"conf": 2.0, "loc": 0.25})
 
 
-def distill_task(**distillers: float) -> DistillTask:
+def distill_task(*, shares: dict[str, float] | None = None, **distillers: float) -> DistillTask:
     """A student and a teacher of two kinds; distillers by name, with their weights."""
     torch.manual_seed(0)
     student, teacher = SSD300(TINY, 2), SSD300(OTHER, 2)
@@ -45,7 +47,7 @@ def distill_task(**distillers: float) -> DistillTask:
         for name, weight in distillers.items()
     }
     weights = KD_WEIGHTS | {name: d.weight for name, d in made.items()}
-    return DistillTask(student, teacher, MultiBoxLoss_KD(), weights, made)
+    return DistillTask(student, teacher, MultiBoxLoss_KD(), weights, made, shares=shares)
 
 
 class TestTotal:
@@ -167,6 +169,91 @@ class TestSchedule:
                 terms = compiled(images, targets, rows)
                 torch.testing.assert_close(terms["loss"], task(images, targets, rows)["loss"])
         torch._dynamo.reset()
+
+
+class TestShares:
+    ASKED: ClassVar[dict[str, float]] = {"soft": 0.3, "cwd": 0.2}
+
+    def entries(self, terms: dict[str, torch.Tensor], prefix: str) -> dict[str, float]:
+        return {k.removeprefix(prefix): v.item() for k, v in terms.items() if k.startswith(prefix)}
+
+    def test_they_hold_from_the_first_step_and_decide_the_loss(self):
+        task, plain = distill_task(shares=self.ASKED, cwd=1.0), distill_task(cwd=1.0)
+        terms, expected = task(*batch(), ledger=True), plain(*batch())
+        shares = self.entries(terms, "ledger/share/")
+        assert shares["soft"] == pytest.approx(0.3, rel=1e-4)
+        assert shares["cwd"] == pytest.approx(0.2, rel=1e-4)
+        weights = KD_WEIGHTS | self.entries(terms, "weight/")
+        assert set(weights) == {"soft", "conf", "l2", "loc", "cwd"}
+        assert weights["cwd"] > 10  # it is quiet
+        total = sum(weight * expected[name] for name, weight in weights.items())
+        torch.testing.assert_close(terms["loss"], total, check_dtype=False)
+        # The steps after it go on with these weights, without measuring.
+        assert self.entries(task(*batch()), "weight/") == pytest.approx(
+            self.entries(terms, "weight/")
+        )
+        terms["loss"].backward()
+
+    def test_a_schedule_makes_them_quieter(self):
+        task = distill_task(shares=self.ASKED, cwd=1.0)
+        task.schedule = Schedule("linear", 0.0)
+        task.progress.fill_(0.5)
+        shares = self.entries(task(*batch(), ledger=True), "ledger/share/")
+        # Teacher terms are halved: with the others' part x, l2 among them, 0.3 and 0.2 of 1
+        # become 0.15 and 0.1 of a sum that has shrunk in the same way for both.
+        assert shares["soft"] < 0.3
+        assert shares["soft"] / shares["cwd"] == pytest.approx(1.5, rel=1e-4)
+        loud = distill_task(shares=self.ASKED, cwd=1.0)
+        full = self.entries(loud(*batch(), ledger=True), "ledger/share/")
+        halves = {n: s if n in ("conf", "loc") else s / 2 for n, s in full.items()}
+        expected = {n: s / sum(halves.values()) for n, s in halves.items()}
+        assert shares == pytest.approx(expected, rel=1e-3)
+
+    def test_weights_are_known_before_a_teacher_speaks(self):
+        task = distill_task(shares=self.ASKED, cwd=1.0)
+        task.schedule = Schedule(epochs=-1, of=2)
+        terms = task(*batch(), ledger=True)
+        assert terms["ledger/share/soft"] == terms["ledger/share/cwd"] == 0
+        task.progress.fill_(0.5)
+        shares = self.entries(task(*batch(), ledger=True), "ledger/share/")
+        assert shares["soft"] == pytest.approx(0.3, rel=1e-3)
+
+    def test_own_layers_of_a_distiller_train_as_with_weight_one(self):
+        task, plain = distill_task(shares=self.ASKED, cwd=1.0), distill_task(cwd=1.0)
+        task(*batch(), ledger=True)  # weights have moved far away from 1
+        for each in (task, plain):
+            each(*batch())["loss"].backward()
+        pairs = zip(task.distillers.parameters(), plain.distillers.parameters(), strict=True)
+        for ours, theirs in pairs:
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-8)
+        ours, theirs = (next(t.model.backbone.parameters()).grad for t in (task, plain))
+        assert not torch.allclose(ours, theirs, rtol=0.1)
+
+    def test_a_validation_has_the_terms_alone(self):
+        task = distill_task(shares=self.ASKED, cwd=1.0).eval()
+        terms, _ = task.evaluate(*batch())
+        assert set(terms) == {"loss", "soft", "conf", "l2", "loc", "cwd", "positives"}
+
+    def test_they_are_saved(self):
+        task, other = (distill_task(shares=self.ASKED, cwd=1.0) for _ in range(2))
+        task(*batch(), ledger=True)
+        other.load_state_dict(task.state_dict())
+        assert other.loudness.heard.all()
+        assert torch.equal(other.loudness.logs, task.loudness.logs)
+
+    def test_it_is_one_graph_however_weights_move(self):
+        torch._dynamo.reset()
+        task = distill_task(shares=self.ASKED, cwd=1.0)
+        compiled = torch.compile(task, fullgraph=True, backend="eager")
+        compiled(*batch())
+        with torch.compiler.set_stance("fail_on_recompile"):
+            task(*batch(), ledger=True)
+            torch.testing.assert_close(compiled(*batch())["loss"], task(*batch())["loss"])
+        torch._dynamo.reset()
+
+    def test_shares_of_other_terms_are_refused(self):
+        with pytest.raises(ValueError, match="no term 'mgd' among soft, conf, l2, loc, cwd; name"):
+            distill_task(shares={"mgd": 0.2}, cwd=1.0)
 
 
 class TestRows:

@@ -83,7 +83,7 @@ def test_a_config_holds_numbers_whatever_is_replaced_in_it() -> None:
         DistillConfig(),
         DistillConfig(preset="soft", soft_weight=0.3, distill=("cwd(tau=1)", "mgd")),
         DistillConfig(preset="paper", distill=(), weights="x.pth", backbone="vgg16", kd_epochs=-2),
-        DistillConfig(distill=("cwd",), name="it's"),
+        DistillConfig(share=("soft=0.4, cwd=0.2",), distill=("cwd",), name="it's"),
     ],
 )
 def test_flags_make_the_same_settings(config: TrainConfig) -> None:
@@ -93,7 +93,7 @@ def test_flags_make_the_same_settings(config: TrainConfig) -> None:
 def test_flags_say_what_is_not_so_anyway() -> None:
     assert flags_of(TrainConfig()) == []
     soft = DistillConfig(preset="soft", conf_weight=1.0, pretrained=False)
-    assert flags_of(soft) == ["--no-pretrained", "--preset", "soft", "--conf-weight", "1.0"]
+    assert flags_of(soft) == ["--no-pretrained", "--conf-weight", "1.0", "--preset", "soft"]
 
 
 def test_help_says_what_each_preset_decides(capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +129,7 @@ def test_values_are_parsed_by_their_type() -> None:
         (DistillConfig, ["--reg-m", "nan"], "--reg-m must be at least -1000000000.0, not nan"),
         (TrainConfig, ["--name", ""], "--name must be a folder name"),
         (DistillConfig, ["--neg-w", "-1"], "--neg-w must be at least 0"),
+        (DistillConfig, ["--share", "soft=0.4", "--ledger-every", "0"], "--share follows the ledg"),
         (MapConfig, [], "give either --weights"),
         (PredictConfig, ["--weights", "x"], "--weights and --source are needed"),
         (PredictConfig, ["--weights", "x", "--source", "y", "--score", "nan"], "--score must be"),

@@ -15,6 +15,8 @@ from utils.runtime.distributed import mean_over_processes
 
 PREFIX = "ledger/"
 SHARE, WEIGHTED = PREFIX + "share/", PREFIX + "weighted/"
+# What is read, beside the terms, of a weight that changes; in every step, unlike the ledger.
+WEIGHT = "weight/"
 # In half precision small gradients vanish; a share does not change with a factor common to all.
 SCALE = 1024.0
 
@@ -24,27 +26,52 @@ def gradient_shares(
 ) -> dict[str, Tensor]:
     """Each weighted term's part of the sum of all terms' gradient norms at the source maps.
 
+    See `gradient_norms`, which it asks, and `shares_of`.
+    """
+    return shares_of(gradient_norms(terms, weights, features), weights)
+
+
+def gradient_norms(
+    terms: Mapping[str, Tensor], weights: Mapping[str, float | Tensor], features: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """The norm of each unweighted term's gradient at the source maps, but for a common factor.
+
     Costs for each term a backward pass through the heads, the extras and the part of the backbone
-    behind its first source map; the graph stays usable. Where no gradient reaches the maps at all,
-    every share is 0.
+    behind its first source map; the graph stays usable.
 
     Args:
         terms: unweighted scalars, with their graph.
-        weights: the factor of each in the total.
+        weights: how much each counts, which is what half precision has to hold the gradient of;
+            terms of weight 0.0 are not looked at.
         features: source maps `[B, C, H, W]`.
 
     Returns:
-        `ledger/share/NAME` in 0..1 for each of `weights`.
+        A float32 scalar for each of `weights`, the same in all processes; 0 where no gradient
+        reaches the maps.
 
     Source: gradient norms at the last shared layer, as in Chen et al., "GradNorm", ICML 2018,
     sec. 3.1.
     """
     shared = [feature for feature in features if feature.requires_grad]
-    squares = [square(SCALE * weight * terms[name], shared) for name, weight in weights.items()]
+    # A weight on the device is never asked whether it is 0: that would wait.
+    scales = {n: SCALE * w for n, w in weights.items() if isinstance(w, Tensor) or w != 0}
+    squares = [square(scale * terms[name], shared) for name, scale in scales.items()]
     # The maps of all processes' images together are those of the whole batch.
-    norms = mean_over_processes(torch.stack(squares)).sqrt()
+    norms = mean_over_processes(torch.stack(squares)).sqrt().unbind() if squares else ()
+    found = {n: norm / scale for (n, scale), norm in zip(scales.items(), norms, strict=True)}
+    return {name: found.get(name, terms[name].new_zeros(())) for name in weights}
+
+
+def shares_of(
+    norms: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]
+) -> dict[str, Tensor]:
+    """`ledger/share/NAME` in 0..1 for each of `weights`: its part of the sum of weighted norms.
+
+    Where no gradient reaches the maps at all, every share is 0.
+    """
+    pulls = torch.stack([weight * norms[name] for name, weight in weights.items()])
     # Of gradients beyond half precision no share is known; training itself skips such a step.
-    shares = (norms / norms.sum().clamp(min=torch.finfo(torch.float32).tiny)).nan_to_num()
+    shares = (pulls / pulls.sum().clamp(min=torch.finfo(torch.float32).tiny)).nan_to_num()
     return {SHARE + name: share for name, share in zip(weights, shares.unbind(), strict=True)}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.engine.ledger import SHARE, WEIGHTED
+from utils.engine.ledger import SHARE, WEIGHT, WEIGHTED
 from utils.show.chart import steep
 from utils.show.report import without_nan
 
@@ -23,6 +23,7 @@ TITLES = {
     "l2": "l2: boxes, bounded by the teacher's",
     "weighted": "each term times its weight",
     "share": "each term's share of the gradient",
+    "weight": "weights that follow --share",
     "bound_active": "positives at which the bound acts, share",
     "agreement": "priors that both name alike, share",
     "agreement_on_positives": "positives that both name alike, share",
@@ -143,7 +144,7 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[
     for row in rows:
         for name, value in row.items():
             group, _, reading = name.rpartition("/")
-            of_term = group + "/" in (SHARE, WEIGHTED)
+            of_term = group + "/" in (SHARE, WEIGHTED, "train/" + WEIGHT)
             if value is None or reading in NOT_DRAWN or (of_term and value == 0):  # of weight 0
                 continue
             series = group if group in ("train", "val") else "val" if reading == "mAP" else "train"

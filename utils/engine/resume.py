@@ -10,7 +10,7 @@ import torch
 from utils.config import TrainConfig
 from utils.engine.checkpoint import load_newest
 from utils.engine.rehearsal import keep_arithmetic
-from utils.engine.runs import FREE, LAST, settings
+from utils.engine.runs import LAST, free_settings, settings
 from utils.engine.trainer import Trainer
 from utils.runtime.distributed import barrier, is_main
 from utils.runtime.provenance import PROVENANCE, origin_of
@@ -78,14 +78,14 @@ def check_same_run(
 ) -> None:
     """Raises ValueError where a checkpoint is of another network or of other settings.
 
-    Those in `free` may differ beside `FREE`, and so may `--weights`: what a run once started from
-    may have moved, or gone.
+    Those in `free` may differ beside `free_settings`, and so may `--weights`: what a run once
+    started from may have moved, or gone.
     """
     ours = {key: value for key, value in description.items() if key != PROVENANCE}
     check_settings({key: content.get(key) for key in ours}, ours, path, free)
     # What was no setting yet when the run was started had what is the default now.
     theirs = settings(type(config)()) | content["config"]
-    check_settings(theirs, settings(config), path, {*FREE, *free, "weights"})
+    check_settings(theirs, settings(config), path, {*free_settings(config), *free, "weights"})
 
 
 def check_settings(

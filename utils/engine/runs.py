@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from utils.config import TrainConfig
+from utils.config import DistillConfig, TrainConfig
 from utils.engine.checkpoint import has_checkpoint, save_checkpoint
 from utils.engine.log import METRICS, RunLog, draw_curves, read_metrics
 from utils.engine.trainer import Trainer
@@ -33,6 +33,13 @@ FREE |= {"val_every", "log_every", "ledger_every", "preflight", "save_every", "p
 FREE |= {"accumulate", "memo", "memo_best_effort", "patience", "pseudo_pictures"}
 FREE |= {"teacher_pretrained"}  # of stage 1, a run of its own
 FREE |= {"recipe"}  # what it decides counts
+
+
+def free_settings(config: TrainConfig) -> set[str]:
+    """`FREE`, but for those that do decide what this run computes."""
+    return FREE - (
+        {"ledger_every"} if isinstance(config, DistillConfig) and config.share else set()
+    )
 
 
 class RunFiles:

@@ -47,16 +47,20 @@ class Task(nn.Module):
 
     Attributes:
         model: the network that is validated and saved; a task may hold more that trains.
-        weights: the factor of each term in the total, before any schedule.
+        weights: the factor of each term in the total, before any schedule; that of a term with a
+            share is only where it begins, and is in `weight/NAME` of what a call returns.
         progress: a scalar in 0..1, how much of the run is done; the trainer writes it.
+        shares: which part of the gradient some terms are to have: their weights follow the ledger.
     """
 
     model: nn.Module
     weights: dict[str, float]
     progress: Tensor
+    shares: Mapping[str, float]
 
     def __init__(self) -> None:
         super().__init__()
+        self.shares = {}
         self.register_buffer("progress", torch.zeros(()), persistent=False)
 
     def factors(self, terms: Mapping[str, Any]) -> dict[str, Any]:

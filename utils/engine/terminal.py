@@ -29,7 +29,9 @@ def opening(content: Mapping[str, Any], trainer: Trainer, folder: Path) -> str:
     """
     config, origin = trainer.config, content.get(PROVENANCE, {})
     processes = f", {world_size()} processes" if world_size() > 1 else ""
-    terms = [f"{w:g} {name}" for name, w in trainer.task.weights.items() if w]
+    shares = {name: f"{100 * share:g} %" for name, share in trainer.task.shares.items()}
+    factors = {name: f"{w:g}" for name, w in trainer.task.weights.items() if w} | shares
+    terms = [f"{factor} {name}" for name, factor in factors.items()]
     teacher = f", teacher {origin['teacher']['path']}" if "teacher" in origin else ""
     lines = {
         "device": f"{origin.get('device', content['arithmetic']['device'])}, "

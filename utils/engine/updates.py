@@ -97,7 +97,7 @@ class Updates:
         """One update of the weights; the returned terms are on the device, nothing waits.
 
         Among them is what `measure_gradient` says of it. With `ledger` they come with the entries
-        of `utils.engine.ledger`; the update is the same.
+        of `utils.engine.ledger`; the update is the same, unless weights follow them.
         """
         self.task.progress.fill_(self.progress)
         self.optimizer.zero_grad(set_to_none=True)

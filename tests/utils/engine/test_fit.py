@@ -173,6 +173,23 @@ def test_the_ledger_is_written_and_changes_nothing(
     assert "ledger/share/error" not in read_metrics(tmp_path / "0/metrics.jsonl")[0]
 
 
+def test_weights_follow_often_at_first_and_rarely_later(store: Store) -> None:
+    trainer = Trainer(Brightness(), store, CONFIG, Precision(CPU))
+    trainer.steps_per_epoch = 10_000
+
+    def followed(*steps: int) -> list[int]:
+        found = []
+        for trainer.position in range(*steps):
+            found += [trainer.position] * trainer.early
+        return found
+
+    assert followed(2000) == []
+    trainer.task.shares = {"error": 0.5}
+    assert followed(33) == [*range(8), 8, 10, 12, 14, 16, 20, 24, 28, 32]
+    assert followed(512, 1024) == list(range(512, 1024, 4))
+    assert len(followed(1024, 2048)) == len(followed(4096, 8192)) == 128
+
+
 def test_the_written_total_is_what_is_optimised(
     store: Store, tmp_path: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

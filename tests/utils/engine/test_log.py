@@ -94,9 +94,11 @@ def test_every_series_has_its_panel() -> None:
 
 def test_terms_of_the_ledger_share_their_panels() -> None:
     row = {"epoch": 1, "ledger/share/conf": 0.7, "ledger/share/soft": 0.3, "ledger/agreement": 0.9}
+    row |= {"train/weight/soft": 5.0, "train/weight/cwd": 80.0}
     assert curves([row | {"ledger/weighted/conf": 2.0}]) == {
         "each term's share of the gradient": {"conf": [(1, 0.7)], "soft": [(1, 0.3)]},
         "priors that both name alike, share": {"train": [(1, 0.9)]},
+        "weights that follow --share": {"soft": [(1, 5.0)], "cwd": [(1, 80.0)]},
         "each term times its weight": {"conf": [(1, 2.0)]},
     }
 
