@@ -21,7 +21,15 @@ from tools.jobs import countdown, split_passed
 from tools.tune import study as studies
 from tools.tune.pictures import draw
 from tools.tune.report import FAILED, INTERRUPTED, Trial, summary, write_report
-from tools.tune.search import RANGES, check_training, common, search_ranges, trial_words
+from tools.tune.search import (
+    KNOWN,
+    RANGES,
+    check_training,
+    common,
+    defaults,
+    search_ranges,
+    trial_words,
+)
 from tools.tune.trials import Ending, failure, follow, start_student
 from utils.cli import parse_arguments, run
 from utils.config import at_least, option
@@ -43,7 +51,11 @@ class TuneConfig:
     minutes: float = option(
         0.0, "start no trial after so many minutes of this command; 0: no limit"
     )
-    search: tuple[str, ...] = option(tuple(RANGES), "settings to search", tuple(RANGES))
+    search: tuple[str, ...] = option(
+        tuple(RANGES),
+        "settings to search; share.soft is what --share says of soft, which then beats its weight",
+        tuple(KNOWN),
+    )
     range: tuple[str, ...] = option((), "other ranges, as NAME=LOW:HIGH")
     storage: str = option("", "database that processes share, as a URL; default: SQLite in --out")
     startup: int = option(8, "complete trials before any is pruned, and before TPE chooses")
@@ -79,7 +91,7 @@ class Search:
         self.training = check_training(words, self.ranges)
         check_inputs(self.training)
         self.out.mkdir(parents=True, exist_ok=True)
-        default = {name: getattr(self.training, name) for name in self.ranges}
+        default = defaults(self.training, self.ranges)
         shared = common(self.training, self.ranges)
         with self.lock():
             self.study = studies.open_study(self.out, config.storage, shared, config.startup)

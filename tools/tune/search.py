@@ -7,7 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from nets.distillers import DISTILLERS
+from nets.loudness import TERMS, read_shares
 from tools.jobs import one_arithmetic, typed
+from utils import spec
 from utils.cli import parse_arguments
 from utils.config import DistillConfig, flag
 from utils.engine.runs import FREE, plain
@@ -41,19 +44,26 @@ RANGES = {
     # margin above them makes the term plain L2.
     "reg_m": Range(0, 1, log=False),
 }
+# `share.soft` is what `--share soft=...` says. A fiftieth has no say; two of them at their highest
+# leave a fifth to all others.
+SHARE = "share."
+SHARES = {SHARE + name: Range(0.02, 0.4) for name in (*TERMS, *DISTILLERS)}
+FIFTH = 0.2  # the share that a search begins with where `--share` does not say
+KNOWN = RANGES | SHARES
 
 
 def search_ranges(search: Sequence[str], overrides: Sequence[str]) -> dict[str, Range]:
-    """The ranges of the settings to search, of `RANGES` unless overridden.
+    """The ranges of the settings to search, of `KNOWN` unless overridden.
 
     Args:
-        search: names of settings, each of them in `RANGES`.
+        search: names of settings, each of them in `KNOWN`.
         overrides: `NAME=LOW:HIGH` each.
 
     Raises:
-        ValueError: an override is malformed, of a setting that is not searched, or no range.
+        ValueError: an override is malformed, of a setting that is not searched, or no range, or
+            shares may leave nothing to the other terms.
     """
-    ranges = {name: RANGES[name] for name in search}
+    ranges = {name: KNOWN[name] for name in search}
     for text in overrides:
         name, _, ends = text.partition("=")
         if name not in ranges:
@@ -67,6 +77,12 @@ def search_ranges(search: Sequence[str], overrides: Sequence[str]) -> dict[str, 
             least = "0 < LOW" if log else "0 <= LOW"
             raise ValueError(f"--range {text}: must be finite numbers with {least} < HIGH")
         ranges[name] = Range(low, high, log)
+    shares = {name: scope for name, scope in ranges.items() if name in SHARES}
+    if sum(scope.high for scope in shares.values()) >= 1:
+        raise ValueError(
+            f"--search: {', '.join(shares)} may add up to 1 or more, which leaves nothing to the "
+            f"other terms; narrow them, e.g. --range {next(iter(shares))}=0.02:0.3"
+        )
     return ranges
 
 
@@ -78,8 +94,8 @@ def check_training(words: Sequence[str], ranges: Mapping[str, Range]) -> Distill
         ranges: the settings that the search decides.
 
     Raises:
-        ValueError: they set what the search decides, name no teacher or nothing to validate on, or
-            a default lies outside its range.
+        ValueError: they set what the search decides (a share there is the first trial's), name no
+            teacher or nothing to validate on, or a default lies outside its range.
         SystemExit: unknown flag, or a value of the wrong type; status 2 after one line.
     """
     given = {word.partition("=")[0] for word in words if word.startswith("--")}
@@ -94,8 +110,9 @@ def check_training(words: Sequence[str], ranges: Mapping[str, Range]) -> Distill
         raise ValueError("--teacher is missing; pass -- --teacher logs/RUN/best.pth, trained once")
     if not config.val:
         raise ValueError("--val names no split, and trials are compared by their validation mAP")
-    for name, (low, high, _) in ranges.items():
-        default = getattr(config, name)
+    check_searched_shares(config, ranges)
+    for name, default in defaults(config, ranges).items():
+        low, high, _ = ranges[name]
         if default == 0 < low:
             raise ValueError(f"{name} is 0 here; leave it out of --search, or change --preset")
         if not low <= default <= high:
@@ -104,6 +121,43 @@ def check_training(words: Sequence[str], ranges: Mapping[str, Range]) -> Distill
                 "first trial has; widen it"
             )
     return config
+
+
+def check_searched_shares(config: DistillConfig, ranges: Mapping[str, Range]) -> None:
+    """Raises ValueError where shares are of no term of these trials, or some are not searched, or
+    decide a weight that is.
+    """
+    searched = [name.removeprefix(SHARE) for name in ranges if name in SHARES]
+    terms = [*TERMS, *(spec.parse(text)[0] for text in config.distill)]
+    for name in (*searched, *read_shares(config.share)):
+        if f"{name}_weight" in ranges:
+            raise ValueError(
+                f"--search {name}_weight: {name} has a share, which decides its weight; leave one "
+                "of the two out"
+            )
+    for name in searched:
+        if name not in terms:
+            raise ValueError(
+                f"--search {SHARE}{name}: no term of these trials, which are {', '.join(terms)}; "
+                f"pass -- --distill {name}, too"
+            )
+    fixed = [name for name in read_shares(config.share) if name not in searched]
+    if searched and fixed:
+        raise ValueError(
+            f"--share (after --) also gives {fixed[0]} one, but trials have searched shares alone; "
+            f"search {SHARE}{fixed[0]}, too, or leave it out"
+        )
+
+
+def defaults(config: DistillConfig, ranges: Mapping[str, Range]) -> dict[str, float]:
+    """What the first trial has of the settings that are searched."""
+    shares = read_shares(config.share)
+    return {
+        name: shares.get(name.removeprefix(SHARE), FIFTH)
+        if name in SHARES
+        else getattr(config, name)
+        for name in ranges
+    }
 
 
 def trial_words(words: Sequence[str], epochs: int) -> list[str]:
@@ -116,8 +170,11 @@ def trial_words(words: Sequence[str], epochs: int) -> list[str]:
 
 
 def settings_flags(settings: Mapping[str, float]) -> list[str]:
-    """`{"neg_w": 1.5}` -> `["--neg-w", "1.5"]`."""
-    return [word for name, value in settings.items() for word in (flag(name), f"{value:g}")]
+    """`{"neg_w": 1.5, "share.soft": 0.3}` -> `["--neg-w", "1.5", "--share", "soft=0.3"]`."""
+    shares = [f"{n.removeprefix(SHARE)}={v:g}" for n, v in settings.items() if n in SHARES]
+    own = {name: value for name, value in settings.items() if name not in SHARES}
+    words = [word for name, value in own.items() for word in (flag(name), f"{value:g}")]
+    return [*words, "--share", *shares] if shares else words
 
 
 def best_command(words: Sequence[str], settings: Mapping[str, float]) -> str:

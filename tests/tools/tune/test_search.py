@@ -11,7 +11,9 @@ from tools.tune.search import (
     best_command,
     check_training,
     common,
+    defaults,
     search_ranges,
+    settings_flags,
     trial_words,
 )
 from utils.cli import parse_arguments
@@ -55,6 +57,50 @@ def teacher(tmp_path: Path) -> str:
     path = tmp_path / "best.pth"
     path.touch()
     return str(path)
+
+
+def test_shares_are_searched_in_place_of_weights(teacher):
+    ranges = search_ranges(["share.soft", "share.cwd", "neg_w"], ["share.cwd=0.1:0.5"])
+    assert ranges["share.cwd"] == Range(0.1, 0.5)
+    words = ["--teacher", teacher, "--val", "VOC2007/val", "--distill", "cwd"]
+    assert defaults(check_training(words, ranges), ranges) == {
+        "share.soft": 0.2,
+        "share.cwd": 0.2,
+        "neg_w": 1.5,
+    }
+    config = check_training([*words, "--share", "soft=0.3"], ranges)
+    assert defaults(config, ranges)["share.soft"] == 0.3
+    flags = settings_flags({"share.soft": 0.25, "neg_w": 2.0, "share.cwd": 0.125})
+    assert flags == ["--neg-w", "2", "--share", "soft=0.25", "cwd=0.125"]
+    # What the search says comes last, and so counts.
+    config = parse_arguments(DistillConfig, [*words, "--share", "soft=0.3", *flags])
+    assert config.share == ("soft=0.25", "cwd=0.125")
+
+
+@pytest.mark.parametrize(
+    ("search", "extra", "message"),
+    [
+        (
+            ["share.mgd"],
+            [],
+            "share.mgd: no term of these trials, which are soft, conf, l2, loc, cw",
+        ),
+        (["share.soft"], ["--share", "cwd=0.1"], "also gives cwd one, .* search share.cwd, too"),
+        (["share.soft", "soft_weight"], [], "soft_weight: soft has a share, which decides its wei"),
+        (["soft_weight"], ["--share", "soft=0.1"], "--search soft_weight: soft has a share"),
+        (["share.cwd"], ["--share", "cwd=0.6"], "leaves out 0.6, the default"),
+    ],
+)
+def test_shares_that_cannot_be_searched(teacher, search, extra, message):
+    words = ["--teacher", teacher, "--val", "VOC2007/val", "--distill", "cwd", *extra]
+    with pytest.raises(ValueError, match=message):
+        check_training(words, search_ranges(search, []))
+
+
+def test_searched_shares_leave_something():
+    search_ranges(["share.soft", "share.cwd"], [])
+    with pytest.raises(ValueError, match=r"share.soft, share.cwd, share.mgd may add up to 1 or mo"):
+        search_ranges(["share.soft", "share.cwd", "share.mgd"], [])
 
 
 def test_training_flags_decide_the_default(teacher):

@@ -26,7 +26,7 @@ def run_of(epochs: int = 4, steps: int = 10) -> Any:
     """What a terminal asks of a trainer."""
     return SimpleNamespace(
         config=TrainConfig(epochs=epochs, log_every=5),
-        task=SimpleNamespace(weights=WEIGHTS),
+        task=SimpleNamespace(weights=WEIGHTS, shares={}),
         readings=SimpleNamespace(means=lambda: {"loss": 1.5}),
         steps_per_epoch=steps,
         total=epochs * steps,
@@ -102,3 +102,7 @@ def test_a_run_begins_with_what_runs_where(tmp_path: Any) -> None:
         "loss     3 soft + 0.7 conf + 1 loc, teacher logs/teacher/best.pth; 4 epochs of 10 steps",
         f"folder   {tmp_path}",
     ]
+    run = run_of()
+    run.task.shares = {"soft": 0.3, "conf": 0.125}
+    loss = opening(content, run, tmp_path).splitlines()[2]
+    assert loss.startswith("loss     30 % soft + 12.5 % conf + 1 loc, teacher ")
