@@ -194,6 +194,8 @@ def mean_weights(
     means = {}
     for name in shares:
         counts = [1.0 if name in OF_OBJECTS else row.get(f"train/{KD_FACTOR}", 1.0) for row in rows]
+        if not any(counts):  # the run ended before the teacher was listened to
+            counts = [1.0] * len(rows)
         weights = [row[f"train/{WEIGHT}{name}"] for row in rows]
         products = [count * weight for count, weight in zip(counts, weights, strict=True)]
         means[name] = sum(products) / sum(counts)

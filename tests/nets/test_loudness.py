@@ -197,6 +197,9 @@ def test_means_over_a_run() -> None:
     expected = {"soft": 2.8, "conf": 2.0}
     assert mean_weights(rows, {"soft": 0.4, "conf": 0.1}) == pytest.approx(expected)
     for row in rows:
+        row["train/kd_factor"] = 0.0
+    assert mean_weights(rows, {"soft": 0.4}) == {"soft": 4.0}
+    for row in rows:
         del row["train/kd_factor"]
     assert mean_weights(rows, {"soft": 0.4}) == {"soft": 4.0}
 

@@ -84,6 +84,7 @@ def test_the_look_changes_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     capsys.readouterr()
+    words += ["--share", "soft=0.3"]
     assert script("train_kd", *words, "--name", "with") == 0
     shown = capsys.readouterr().out
     assert "preflight: the teacher is frozen and in evaluation mode" in shown
