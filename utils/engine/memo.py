@@ -98,7 +98,7 @@ class Memo:
         """
         self.check()
         here = known.to(self.device, non_blocking=True)
-        absent: list[bool] = (known.numpy()[:, 0] == 0).tolist()
+        absent = absent_of(known)
         if not any(absent):
             return here
         with torch.no_grad():
@@ -213,3 +213,9 @@ def content_of(store: Store) -> dict[str, str]:
     for values in (store.sizes, *store.targets):
         objects.update(values.numpy().tobytes())
     return {"images": images.hexdigest(), "objects": objects.hexdigest()}
+
+
+def absent_of(known: Tensor) -> list[bool]:
+    """Which of some records, `[B, size]` on the CPU, have not been written yet."""
+    absent: list[bool] = (known.numpy()[:, 0] == 0).tolist()
+    return absent
