@@ -15,6 +15,7 @@ from utils import spec
 from utils.cli import flags_of
 from utils.config import DistillConfig
 from utils.engine.ledger import WEIGHT
+from utils.suggest import meant
 
 TERMS = ("soft", "conf", "l2", "loc")  # those of MultiBoxLoss_KD; distillers come on top
 # The n-th measurement after a term's first moves its weight by EARLY / (EARLY + n) of the error, by
@@ -114,7 +115,8 @@ def check_shares(shares: Mapping[str, float], weights: Mapping[str, float]) -> N
     """Raises ValueError unless the terms of these weights can have these shares; see `Loudness`."""
     for name, share in shares.items():
         if name not in weights:
-            remedy = f"; name it in --distill, too: {name}" if name in DISTILLERS else ""
+            missing = f"; name it in --distill, too: {name}"
+            remedy = missing if name in DISTILLERS else meant(name, weights)
             raise ValueError(f"--share: no term {name!r} among {', '.join(weights)}{remedy}")
         if not 0 < share < 1:
             raise ValueError(

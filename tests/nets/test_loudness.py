@@ -166,7 +166,8 @@ def test_a_term_has_one_share() -> None:
     ("shares", "message"),
     [
         ({"mgd": 0.2}, "no term 'mgd' among soft, conf, l2, loc, cwd; name it in --distill, too"),
-        ({"sfot": 0.2}, "no term 'sfot' among soft, conf, l2, loc, cwd$"),
+        ({"sfot": 0.2}, "no term 'sfot' among soft, conf, l2, loc, cwd; perhaps 'soft' is meant$"),
+        ({"what": 0.2}, "no term 'what' among soft, conf, l2, loc, cwd$"),
         ({"soft": 0.0}, "--share soft=0: a share is above 0 and below 1; for a silent term set"),
         ({"soft": -0.1}, "--share soft=-0.1: a share is above 0"),
         ({"soft": 1.0}, "--share soft=1: a share is above 0 and below 1"),
