@@ -39,10 +39,18 @@ def test_command_lines_are_understood(page: str, command: str) -> None:
         parse_arguments(SCHEMAS[program], words)
 
 
+def test_the_chinese_page_has_the_same_commands_and_figures() -> None:
+    english, chinese = ((ROOT / name).read_text("utf-8") for name in ("README.md", "README.zh.md"))
+    for pattern in (r"```.*?```", r"[+-]?\d+\.\d+"):
+        found = [re.findall(pattern, page, re.DOTALL) for page in (english, chinese)]
+        assert found[0] == found[1]
+
+
 def test_links_lead_somewhere() -> None:
     for page in [
         *PAGES,
         ROOT / "README.md",
+        ROOT / "README.zh.md",
         ROOT / "CONTRIBUTING.md",
         ROOT / "VOCdevkit/README.md",
     ]:

@@ -27,9 +27,15 @@ def provenance(device: torch.device, files: Mapping[str, str | Path]) -> dict[st
         "torch": str(torch.__version__),
         "commit": commit(),
         "device": device_name(device),
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": command(),
         **{n: {"path": str(p), "sha256": digest(p)} for n, p in files.items() if p},
     }
+
+
+def command() -> str:
+    """What started this process, as typed in the project's folder."""
+    inside = f"{ROOT}/"  # a tool names scripts by their whole path
+    return shlex.join(["python", *(word.removeprefix(inside) for word in sys.orig_argv[1:])])
 
 
 def origin_of(content: Mapping[str, Any], name: str) -> dict[str, str]:
@@ -46,9 +52,9 @@ def commit(root: Path = ROOT) -> str:
     """
     # Told where to look, git does not go on to the folders around.
     place = [f"--git-dir={root / '.git'}", f"--work-tree={root}"]
-    command = ["git", *place, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    asked = ["git", *place, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

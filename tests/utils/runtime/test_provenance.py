@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.runtime.provenance import commit, origin_of, provenance
+from utils.runtime.provenance import ROOT, command, commit, origin_of, provenance
 
 
 @pytest.fixture
@@ -58,3 +58,9 @@ def test_files_are_known_by_their_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize("said", [None, 3, [], {"teacher": 3}])
 def test_an_origin_that_is_none(said: object) -> None:
     assert origin_of({"provenance": said}, "teacher") == {}
+
+
+def test_a_script_is_named_as_in_the_projects_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["/usr/bin/python3", f"{ROOT}/train_kd.py", "--name", "a b", "--data", "/elsewhere"]
+    monkeypatch.setattr("sys.orig_argv", words)
+    assert command() == "python train_kd.py --name 'a b' --data /elsewhere"
