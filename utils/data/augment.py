@@ -37,7 +37,7 @@ COLUMNS = PHOTOMETRIC + WINDOW
 
 def uniforms(images: int, seed: int, epoch: int) -> Tensor:
     """The randomness of an epoch: `[images, COLUMNS]` in 0..1, on the CPU, a row for each image."""
-    # Two odd constants keep (seed, epoch) pairs apart; the generator takes 64 bits.
+    # Two odd constants keep (seed, epoch) pairs apart; the generator takes the lowest 32 bits.
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch * 7_919 + 1) % 2**63)
     return torch.rand(images, COLUMNS, generator=generator)
 
