@@ -4,7 +4,7 @@ python -m benchmarks.shares OUT.json DISTILLER [DISTILLER ...] -- FLAGS OF train
 
 Trains a student with each distiller in turn, which is to have a fifth of the gradient, and the soft
 targets three tenths. The weights follow when they would in any run of train_kd.py; but the shares
-are read off in every third step, so that they are not those that the weights have just been set by.
+are read off in every third step, and so not only where the weights are made to follow them.
 """
 
 import datetime
@@ -86,15 +86,15 @@ class Watch:
         every = [share for epoch in shares for share in epoch]
         return {
             "asked": asked,
-            "mean": round(statistics.mean(every), 4),
-            "deviation_of_a_batch": round(statistics.stdev(every), 4),
-            "epochs": [round(mean, 4) for mean in means],
+            "mean": short(statistics.mean(every)),
+            "deviation_of_a_batch": short(statistics.stdev(every)),
+            "epochs": [short(mean) for mean in means],
             "holds": all(abs(mean / asked - 1) <= LIMIT for mean in means),
             "weight": {
-                "first": weights[0],
-                "least": min(weights),
-                "most": max(weights),
-                "mean": statistics.mean(weights),
+                "first": short(weights[0]),
+                "least": short(min(weights)),
+                "most": short(max(weights)),
+                "mean": short(statistics.mean(weights)),
             },
         }
 
@@ -110,6 +110,11 @@ class Watch:
         }
 
 
+def short(value: float) -> float:
+    """Four digits of it."""
+    return float(f"{value:.4g}")
+
+
 def measure(words: Sequence[str], name: str) -> dict[str, Any]:
     """What is written down of a run with one distiller; `words` are the flags of all."""
     own = [*words, "--distill", name, "--share", f"soft={SOFT}", f"{name}={OWN}", "--name", name]
@@ -123,7 +128,7 @@ def measure(words: Sequence[str], name: str) -> dict[str, Any]:
     return {
         "command": typed("train_kd.py", *own),
         "shares": {"soft": watch.about("soft", SOFT), name: watch.about(name, OWN)},
-        "voc07": json.loads(result.read_text())["voc07"]["mAP"],
+        "voc07": short(json.loads(result.read_text())["voc07"]["mAP"]),
         "cost": watch.cost(),
     }
 
