@@ -77,6 +77,16 @@ def pick(left: Tensor, hides: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(chosen, 1), torch.cat(real, 1)
 
 
+def doubted(found: Detections, sure_score: float) -> Detections:
+    """The same detections, of which those with lower scores have label -1.
+
+    As of difficult objects: the priors that they would have are neither taught nor mined, so what a
+    network is in doubt about is not taught as background.
+    """
+    doubtful = (found.scores < sure_score) & (found.labels > 0)
+    return found._replace(labels=found.labels.masked_fill(doubtful, -1))
+
+
 def completed(targets: Targets, unlabelled: Tensor, found: Detections) -> Targets:
     """The objects of a batch, of which some images, `unlabelled` `[B]`, have those that were found.
 

@@ -152,6 +152,7 @@ def distill_task(config: DistillConfig, student: SSD300, teacher: SSD300) -> Dis
         config.match_priors,
         Schedule(config.kd_schedule, config.kd_final, config.kd_epochs, config.epochs),
         config.pseudo_score,
+        config.pseudo_doubt,
         read_shares(config.share),
     )
 

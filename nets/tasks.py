@@ -21,7 +21,7 @@ from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Detections, Lesson, Outputs, Targets
 from nets.postprocess import postprocess
-from nets.pseudo import completed, pseudo_objects
+from nets.pseudo import completed, doubted, pseudo_objects
 from nets.schedule import KD_FACTOR, OF_OBJECTS, Schedule
 from nets.ssd import SSD300
 from utils.engine.ledger import PREFIX, WEIGHT, gradient_norms, gradient_shares, shares_of
@@ -127,6 +127,8 @@ class DistillTask(DetectionTask):
         schedule: how loud all teacher terms are together in the course of the run.
         pseudo_score: what a detection of the teacher needs to be an object of an image without
             labels, see `nets.pseudo`.
+        pseudo_doubt: the least score of those that are neither an object there nor background; 0:
+            there are none.
         shares: of the gradient that terms are to have before the schedule makes them quieter; their
             weights follow, see `Loudness`.
 
@@ -145,6 +147,7 @@ class DistillTask(DetectionTask):
         match_priors: bool = False,
         schedule: Schedule | None = None,
         pseudo_score: float = 0.5,
+        pseudo_doubt: float = 0.0,
         shares: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(model, criterion, weights)
@@ -155,7 +158,7 @@ class DistillTask(DetectionTask):
             self.on_student_priors = on_student_priors(model, teacher, match_priors)
         self.distillers = nn.ModuleDict(distillers)
         self.schedule = schedule or Schedule()
-        self.pseudo_score = pseudo_score
+        self.pseudo_score, self.pseudo_doubt = pseudo_score, pseudo_doubt
         self.loudness = Loudness(shares or {}, self.weights)
         self.shares = self.loudness.shares
         self.weights |= self.loudness.starts
@@ -255,7 +258,9 @@ class DistillTask(DetectionTask):
         """See `DetectionTask.objects`; where there are no labels it is what the teacher detects."""
         if shown.unlabelled is None:
             return shown.targets
-        return completed(shown.targets, shown.unlabelled, self.detected(shown, said))
+        least = self.pseudo_doubt or self.pseudo_score
+        found = doubted(self.detected(shown, said, least), self.pseudo_score)
+        return completed(shown.targets, shown.unlabelled, found)
 
     def detected(
         self, shown: Shown, said: Outputs | None = None, least_score: float | None = None

@@ -245,6 +245,10 @@ class TestRefusals:
                 "--unlabelled-fraction 0.1 of --batch-size 4 leaves",
             ),
             (["--pseudo-score", "0"], "--pseudo-score must be above 0, at most 1, not 0.0"),
+            (
+                ["--pseudo-doubt", "0.6"],
+                "--pseudo-doubt must be in 0..0.5, which --pseudo-score is",
+            ),
             (["--pseudo-pictures"], "--pseudo-pictures is part of the look"),
             (["--batch-size", "20"], "--batch-size 20 takes 10 labelled images, and the training"),
         ],

@@ -25,7 +25,7 @@ T = TypeVar("T")
 # How --help groups the settings of training; those of a smaller program need no groups.
 GROUPS = {
     "data": "data train val classes skip_bad difficult unlabelled unlabelled_fraction pseudo_score "
-    "pseudo_pictures",
+    "pseudo_doubt pseudo_pictures",
     "network": "backbone pretrained weights",
     "schedule": "recipe epochs batch_size accumulate optimizer lr momentum weight_decay schedule "
     "milestones warmup clip_norm freeze_epochs ema expand patience",

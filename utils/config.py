@@ -305,6 +305,11 @@ class DistillConfig(TrainConfig):
     pseudo_score: float = option(
         0.5, "score that a detection needs to count as an object of an unlabelled image"
     )
+    pseudo_doubt: float = option(
+        0.0,
+        "detections there with lower scores, but at least this, are neither taught nor mined; 0: "
+        "they are background",
+    )
     pseudo_pictures: bool = option(
         False, "before the first step draw what the teacher finds there, into the run's pseudo.png"
     )
@@ -337,6 +342,11 @@ class DistillConfig(TrainConfig):
         """Refuses what no batch of images with and without labels can be made of."""
         if not 0 < self.pseudo_score <= 1:
             raise ValueError(f"--pseudo-score must be above 0, at most 1, not {self.pseudo_score}")
+        if not 0 <= self.pseudo_doubt <= self.pseudo_score:
+            raise ValueError(
+                f"--pseudo-doubt must be in 0..{self.pseudo_score}, which --pseudo-score is, not "
+                f"{self.pseudo_doubt}"
+            )
         if not 0 < self.unlabelled_fraction < 1:
             raise ValueError(
                 f"--unlabelled-fraction must be in (0, 1), not {self.unlabelled_fraction}"

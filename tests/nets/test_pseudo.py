@@ -10,7 +10,7 @@ from nets import pseudo as module
 from nets.outputs import Detections, Outputs, Targets
 from nets.postprocess import postprocess
 from nets.priors import prior_boxes
-from nets.pseudo import completed, pseudo_objects
+from nets.pseudo import completed, doubted, pseudo_objects
 
 # Five priors, cxcywh: two that overlap by 0.6, one that overlaps neither, and two at its place.
 PRIORS = torch.tensor(
@@ -141,6 +141,16 @@ def test_half_precision_is_judged_in_float32() -> None:
     floats = Outputs((), halves.logits.float(), halves.offsets.float())
     expected = pseudo_objects(floats, priors, 0.5, torch.ones(3, dtype=torch.bool))
     assert all(map(torch.equal, detections, expected))
+
+
+def test_what_is_in_doubt_is_nobodys_object() -> None:
+    scores, labels = torch.tensor([[0.9, 0.5, 0.49, 0.2, 0.0]]), torch.tensor([[2, 1, 3, 1, 0]])
+    found = Detections(torch.rand(1, 5, 4), scores, labels)
+    boxes, same, marked = doubted(found, 0.5)
+    assert marked.tolist() == [[2, 1, -1, -1, 0]]
+    assert torch.equal(boxes, found.boxes)
+    assert torch.equal(same, scores)
+    assert labels.tolist() == [[2, 1, 3, 1, 0]]  # those that came in are as they were
 
 
 class TestCompleted:

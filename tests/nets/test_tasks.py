@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nets.distillers import DISTILLERS
+from nets.matching import match
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Targets
@@ -325,6 +326,26 @@ class TestUnlabelled:
         assert all(term.isfinite() for term in terms.values())
         assert terms["positives"] == 0
         assert terms["conf"] > 0  # there are hard negatives
+
+    def test_detections_in_doubt_are_neither_objects_nor_background(self):
+        task, (images, targets) = self.sure(), batch()
+        detected = self.detected(task)
+        sure = int((detected.labels[1] > 0).sum())
+        all_of_them = task(images, targets, unlabelled=self.SECOND)
+        least, task.pseudo_score = task.pseudo_score, 1.0
+        task.pseudo_doubt = least
+        found = task(images, targets, unlabelled=self.SECOND)
+        assert all_of_them["pseudo_objects"] == sure
+        assert found["pseudo_objects"] == 0
+        # As difficult objects of a labelled image: label -1, whoever has given it.
+        room = detected.labels.shape[1] - targets.labels.shape[1]
+        boxes = torch.nn.functional.pad(targets.boxes, (0, 0, 0, room))
+        labels = torch.nn.functional.pad(targets.labels, (0, room))
+        boxes[1], labels[1] = detected.boxes[1], -detected.labels[1].sign()
+        for name, value in task(images, Targets(boxes, labels)).items():
+            torch.testing.assert_close(found[name], value, msg=name)
+        objects = task.objects(Shown(images, targets, unlabelled=self.SECOND))
+        assert (match(objects, task.model.priors).labels[1] < 0).any()
 
     def test_the_divisor_counts_them(self):
         task, (images, targets) = self.sure(), batch()
