@@ -42,6 +42,7 @@ def train_detector(config: TrainConfig) -> Path:
     class_names = check_inputs(config)
     warn_of_choice(config)
     model = build_network(config, class_names)
+    config = dataclasses.replace(config, backbone=model.spec)  # that of --weights, too
     task = DetectionTask(
         model,
         MultiBoxLoss(config.neg_pos_ratio, config.negatives_for_hard),
@@ -67,6 +68,7 @@ def train_student(config: DistillConfig) -> Path:
     check_class_names(teacher_names, class_names)
     layout = DEFAULT_LAYOUT if config.match_priors else teacher.layout
     student = build_network(config, class_names, layout)
+    config = dataclasses.replace(config, backbone=student.spec)  # that of --weights, too
     check_compatible(student, teacher, config.match_priors)
     task = distill_task(config, student, teacher)
 

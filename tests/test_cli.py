@@ -397,6 +397,12 @@ def test_a_backbone_beside_other_weights_is_refused(
         assert f"--backbone is {usual}, the network in {runs}/student/best.pth is resnet18" in line
     assert script("train_teacher", *words) == 0
     assert script("train_teacher", *words, "--name", "x", "--backbone", SMALL[1]) == 0
+    # The rate follows the width of the network that is trained, whether it is named or not.
+    found, named = (
+        json.loads((tmp_path / name / "config.json").read_text())["config"]
+        for name in ("ssd300", "x")
+    )
+    assert {**found, "name": "x"} == named
 
 
 def test_a_broken_image_that_shows_late_is_refused_with_a_remedy(

@@ -282,6 +282,12 @@ def test_a_restarted_process_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert runs.run_folder(config) == tmp_path / "run"
     # The first attempt failed because the folder holds another run.
     assert not runs.goes_on(replace(config, epochs=3))
+    # Settings that a run decides by itself stand in its files as it has decided.
+    config = replace(config, weights="some.pth", backbone="")
+    written = {**dataclasses.asdict(config), "backbone": "resnet34", "lr": 0.1}
+    (tmp_path / "run/config.json").write_text(json.dumps({"config": written}))
+    assert runs.goes_on(config)
+    assert not runs.goes_on(replace(config, backbone="resnet18"))
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
     assert not runs.goes_on(config)
     with pytest.raises(FileExistsError, match="holds a run already"):

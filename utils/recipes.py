@@ -66,7 +66,7 @@ def adam_rate(config: TrainConfig) -> float:
     Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022,
     sec. 5.
     """
-    name, options = spec.parse(config.backbone or "resnet18")  # that of --weights is not known yet
+    name, options = spec.parse(config.backbone or "resnet18")
     width: float = options.get("width", 1.0) / (2 if "mobilenet" in name else 1)
     return min(3e-3, 5e-4 / width) * math.sqrt(config.batch_size / 16)
 

@@ -167,8 +167,9 @@ def is_run_of(config: TrainConfig) -> bool:
     except (OSError, ValueError, LookupError, TypeError):  # none, or damaged
         return False
     ours = settings(config)
-    decided = {key for key, value in ours.items() if value is None}  # by the recipe
-    return isinstance(found, dict) and found | dict.fromkeys(decided) == ours
+    # By the recipe; a backbone that is not named is that of --weights.
+    decided = {k: v for k, v in ours.items() if v is None or (k == "backbone" and not v)}
+    return isinstance(found, dict) and found | decided == ours
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:
