@@ -31,12 +31,14 @@ from utils.engine.fit import check_processes, fit
 from utils.engine.log import METRICS, read_metrics
 from utils.engine.memo import Memo
 from utils.engine.runs import has_run, run_folder
+from utils.engine.terminal import Stage
 from utils.engine.trainer import Trainer
 from utils.runtime.device import choose_device
+from utils.show.report import cost
 
 
-def train_detector(config: TrainConfig) -> Path:
-    """Stage 1; returns the path of best.pth."""
+def train_detector(config: TrainConfig, stage: Stage | None = None) -> Path:
+    """Stage 1, of a piece of work or all of it; returns the path of best.pth."""
     device = choose_device(config.device)
     run_folder(config)
     class_names = check_inputs(config)
@@ -48,7 +50,8 @@ def train_detector(config: TrainConfig) -> Path:
         MultiBoxLoss(config.neg_pos_ratio, config.negatives_for_hard),
         {"conf": config.conf_weight, "loc": config.loc_weight},
     )
-    return fit(task, config, class_names, describe_network(model, class_names), device)
+    description = describe_network(model, class_names)
+    return fit(task, config, class_names, description, device, stage=stage)
 
 
 def train_student(config: DistillConfig) -> Path:
@@ -85,7 +88,8 @@ def train_student(config: DistillConfig) -> Path:
     description = describe_network(student, class_names)
     shown = look if config.preflight else None
     memo = remember if config.teacher_views else None
-    written = fit(task, config, class_names, description, device, shown, teacher_path, memo)
+    stage = None if config.teacher else both_stages(config, student, teacher)[1]
+    written = fit(task, config, class_names, description, device, shown, teacher_path, memo, stage)
     if config.share and not config.profile:
         config = dataclasses.replace(config, teacher=str(teacher_path))
         print(fixed_instead(config, task.loudness, read_metrics(written.parent / METRICS)))
@@ -184,10 +188,25 @@ def train_teacher(config: DistillConfig, class_names: Sequence[str]) -> Path:
     student = build_network(config, class_names)
     untrained = SSD300(config.teacher_backbone, len(class_names))
     check_processes(config, distill_task(config, student, untrained))
-    print(f"stage 1: teacher {config.teacher_backbone} -> {folder}")
-    best = train_detector(teacher_config)
-    print(f"stage 2: student {config.backbone or config.weights} under {best}")
+    print(f"stage 1 of 2: teacher {config.teacher_backbone} -> {folder}")
+    best = train_detector(teacher_config, both_stages(config, student, untrained)[0])
+    print(f"\nstage 2 of 2: student {config.backbone or config.weights} under {best}")
     return best
+
+
+def both_stages(config: DistillConfig, student: SSD300, teacher: SSD300) -> tuple[Stage, Stage]:
+    """Teacher and student on the bar of a script that trains both.
+
+    What one costs beside the other is estimated by multiply-adds, forward and back three times
+    those of forward alone: an image costs the teacher's stage 3 t, the student's 3 s + t, where the
+    teacher is asked each time. With images without labels an epoch is so many longer.
+    """
+    t, s = (cost(model)["gflops"] for model in (teacher, student))
+    asked = min(1.0, (config.teacher_views or config.epochs) / config.epochs)
+    images = config.batch_size / (config.batch_size - config.unlabelled_images)
+    work = config.epochs * images * (3 * s + asked * t)
+    ratio = work / ((config.teacher_epochs or config.epochs) * 3 * t)
+    return Stage("teacher", after=ratio), Stage("student", before=1 / ratio)
 
 
 def build_distillers(

@@ -205,7 +205,7 @@ class TestPreflight:
         words = on(devkit, tmp_path, "run", "--teacher", teacher, "--unlabelled", "FILM/all")
         assert script("train_kd", *words, "--epochs", "1", "--pseudo-pictures") == 0
         shown = capsys.readouterr().out
-        assert "VOC2007/train: 8 images and 5 without labels, images: ram" in shown
+        assert "VOC2007/train: 8 images and 5 without labels, in memory" in shown
         # Three batches with two each; the sixth is the first of the next pass.
         assert "preflight: in 6 unlabelled views the teacher finds " in shown
         assert "what it misses is taught" not in shown

@@ -65,7 +65,7 @@ def training(
         task, store, config, precision
     )
     if found := module("utils.engine.rehearsal"):  # what `--amp auto` is decided by
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr):  # older versions print what they find
             found.choose_arithmetic(trainer)
     print(str(trainer.precision.dtype or torch.float32).removeprefix("torch."), flush=True)
 

@@ -22,7 +22,7 @@ def captured(monkeypatch, tmp_path):
     """Calls of `fit`, which does nothing here."""
     calls = []
 
-    def fit(task, config, class_names, description, *_):
+    def fit(task, config, class_names, description, *_, **__):
         calls.append((task, config, class_names, description))
         return tmp_path / config.logs / config.name / "best.pth"
 
@@ -156,7 +156,8 @@ class TestStudent:
         )
         seen = []
 
-        def train_detector(teacher_config):
+        def train_detector(teacher_config, stage):
+            assert (stage.name, stage.before) == ("teacher", 0)
             seen.append(teacher_config)
             return save_teacher(Path(settings["logs"]) / "teacher.pth")
 
@@ -173,7 +174,7 @@ class TestStudent:
         self, settings, monkeypatch, teacher
     ):
         seen = []
-        monkeypatch.setattr(stages, "train_detector", seen.append)
+        monkeypatch.setattr(stages, "train_detector", lambda config, _: seen.append(config))
         monkeypatch.setattr(stages, "build_network", lambda *_: SSD300(TINY, 2))
         for student in (True, False):
             options = {**settings, "pretrained": student, "teacher_backbone": TINY}
@@ -231,6 +232,24 @@ class TestStudent:
         stages.train_student(DistillConfig(**options))
         assert [call[2] for call in captured] == [("elk", "owl", "ox")] * 2
         assert captured[1][0].teacher.classes == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "ratio"),
+    [
+        # An image costs the teacher 3 x 6 forward and back, the student 3 x 1 and the teacher 6.
+        ({}, 0.5),
+        ({"teacher_epochs": 5}, 1.0),
+        ({"teacher_views": 5}, 6 / 18),  # 3 + 6 / 2
+        ({"unlabelled": ("A/film",), "unlabelled_fraction": 0.75}, 2.0),  # 4 times as many images
+    ],
+)
+def test_what_the_second_stage_takes_beside_the_first(monkeypatch, changes, ratio):
+    monkeypatch.setattr(stages, "cost", lambda model: {"gflops": model})
+    config = DistillConfig(**({"epochs": 10, "batch_size": 32} | changes))
+    teacher, student = stages.both_stages(config, 1.0, 6.0)
+    assert teacher == ("teacher", 0, pytest.approx(ratio))
+    assert student == ("student", pytest.approx(1 / ratio), 0)
 
 
 class TestDistillers:

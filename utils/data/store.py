@@ -156,10 +156,12 @@ def open_store(
     difficult: str = "ignore",
     fixed_objects: bool = False,
     unlabelled: Sequence[str] = (),
+    say: bool = True,
 ) -> Store:
-    """Reads and checks the images of some splits; says what was left out and where images are.
+    """Reads and checks the images of some splits; says what was left out and what there is.
 
-    Those of `unlabelled` splits come behind them, and without labels.
+    Those of `unlabelled` splits come behind them, and without labels. Without `say` the caller says
+    what there is, by `described`.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing or bad, see `utils.data.voc`.
@@ -175,9 +177,16 @@ def open_store(
         difficult=difficult,
         fixed_objects=fixed_objects,
     )
-    others = f" and {len(store) - store.labelled} without labels" if unlabelled else ""
-    print(f"{' '.join(splits)}: {store.labelled} images{others}, {store.reason}")
+    if say:
+        print(described(splits, store))
     return store
+
+
+def described(splits: Sequence[str], store: Store) -> str:
+    """`VOC2007/trainval: 5011 images in memory (3.67 of 18.9 GiB free)`."""
+    unlabelled = len(store) - store.labelled
+    others = f" and {unlabelled} without labels" if unlabelled else ""
+    return f"{' '.join(splits)}: {store.labelled} images{others}, {store.reason}"
 
 
 def read_samples(

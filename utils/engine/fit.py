@@ -12,16 +12,16 @@ from torch import nn
 
 from utils import recipes
 from utils.config import TrainConfig
-from utils.data.store import Store, open_store
+from utils.data.store import Store, described, open_store
 from utils.engine.evaluation import look_beside
 from utils.engine.interrupts import Stopped, StopSignals
 from utils.engine.memo import Memo
 from utils.engine.profiling import profile_steps
 from utils.engine.rehearsal import choose_arithmetic
 from utils.engine.resume import resume
-from utils.engine.runs import LAST, RunFiles, goes_on, is_over, kept, run_folder
+from utils.engine.runs import LAST, RunFiles, facts, goes_on, is_over, kept, run_folder
 from utils.engine.task import Task
-from utils.engine.terminal import Progress, opening
+from utils.engine.terminal import Progress, Stage, opening
 from utils.engine.trainer import Trainer
 from utils.metrics.evaluator import Evaluator
 from utils.runtime import distributed
@@ -40,12 +40,14 @@ def fit(
     look: Callable[[Trainer, Store | None], object] | None = None,
     teacher: str | Path = "",
     remember: Callable[[Store], Memo] | None = None,
+    stage: Stage | None = None,
 ) -> Path:
     """Trains `task` on the splits of `config`; returns the path of the run's best.pth.
 
     With `--profile` it only profiles some steps, and returns the path of the trace. A new run is
     shown to `look` before its first step, with its validation images. `teacher` is the file that
-    the task's teacher, if it has one, was read from; `remember` opens the memo of what it says.
+    the task's teacher, if it has one, was read from; `remember` opens the memo of what it says;
+    `stage` is what this is a part of, if of anything.
 
     Raises:
         FileExistsError: the run's folder holds another run.
@@ -66,17 +68,21 @@ def fit(
         task = task.to(device)
         memo = stack.enter_context(closing(remember(train_store))) if remember else None
         trainer = Trainer(task, train_store, config, precision, memo)
-        print(recipes.describe(config, trainer.config))
-        if goes_on(config) and not config.profile:
+        goes = goes_on(config) and not config.profile
+        if goes:
             description = resume(trainer, folder, description)
-        else:
-            choose_arithmetic(trainer)
-            if config.profile:
-                print(profile_steps(trainer, folder))
-                return folder / "trace.json"
-            if look:
-                look(trainer, validation)
-        train_epochs(trainer, validation, class_names, description, folder)
+        measured = "" if goes else choose_arithmetic(trainer)
+        description |= facts(trainer)
+        recipe = recipes.describe(config, trainer.config)
+        data = describe_data(config, train_store, validation)
+        print(opening(description, trainer, folder, data, recipe, measured), flush=True)
+        if config.profile:
+            print(profile_steps(trainer, folder))
+            return folder / "trace.json"
+        if look and not goes:
+            look(trainer, validation)
+        stage = stage or Stage("student" if task.others() else "network")
+        train_epochs(trainer, validation, class_names, description, folder, stage)
     return folder / "best.pth"
 
 
@@ -93,6 +99,7 @@ def open_stores(
         difficult=difficult,
         fixed_objects=config.compile,
         unlabelled=config.unlabelled_splits,
+        say=False,
     )
     labelled = config.batch_size - config.unlabelled_images
     if labelled > train.labelled:
@@ -105,7 +112,15 @@ def open_stores(
         )
     if not config.val:
         return train, None
-    return train, open_store(config, config.val, class_names, device, difficult=difficult)
+    return train, open_store(
+        config, config.val, class_names, device, difficult=difficult, say=False
+    )
+
+
+def describe_data(config: TrainConfig, train: Store, validation: Store | None) -> str:
+    """What is trained on, and what chooses the best network."""
+    chosen = f" {' '.join(config.val)}: {len(validation)} images" if validation else ": none"
+    return f"{described(config.train, train)}; validation{chosen}"
 
 
 def check_processes(config: TrainConfig, task: Task) -> None:
@@ -136,6 +151,7 @@ def train_epochs(
     class_names: Sequence[str],
     description: dict[str, Any],
     folder: Path,
+    stage: Stage,
 ) -> None:
     """Trains to the end of the schedule, or of the patience.
 
@@ -150,8 +166,9 @@ def train_epochs(
         trainer: new, or loaded with an earlier state.
         validation: images to validate on; without any, best.pth is the last network.
         class_names: names of the classes 1..K.
-        description: what a checkpoint says about the network, see `nets.saved`.
+        description: what a checkpoint says about the network, see `nets.saved`, and the `facts`.
         folder: the run's folder.
+        stage: what of a piece of work this is; its name is the network's in pictures.
 
     Raises:
         Stopped: a signal came and everything is saved.
@@ -159,10 +176,7 @@ def train_epochs(
     config = trainer.config
     files = RunFiles(folder, description, trainer)
     view: View | None = None
-    own = "student" if trainer.task.others() else "network"
-    if is_main():
-        print(opening(files.content, trainer, folder), flush=True)
-    progress = Progress(trainer, own)
+    progress = Progress(trainer, stage)
     signals = StopSignals(f"the same command with --resume goes on from {folder / LAST}")
 
     def after_step() -> None:
@@ -195,7 +209,7 @@ def train_epochs(
                 kept_one = files.keep_if_best(metrics)
                 if validation and (kept_one or not view):
                     title = f"{' '.join(config.val)}, epoch {done}"
-                    view = View(title, validation.samples, {own: evaluator})
+                    view = View(title, validation.samples, {stage.name: evaluator})
             trainer.next_epoch()
             files.write_epoch(metrics)
             if is_main():

@@ -64,19 +64,21 @@ def unchanged_buffers(module: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def choose_arithmetic(trainer: Trainer) -> None:
-    """Lets a new run with `--amp auto` on a CPU compute in bf16 where that is faster; says so.
+def choose_arithmetic(trainer: Trainer) -> str:
+    """Lets a new run with `--amp auto` on a CPU compute in bf16 where that is faster.
 
     All processes compute alike: if one of their machines has no bf16, in float32.
+
+    Returns:
+        What was measured, such as `1.38x float32 here`; nothing where nothing was.
     """
     if not left_open(trainer) or most_of_processes(int(not devices.native_bf16())):
-        return
+        return ""
     gain = bf16_gain(trainer)
     if gain >= WORTH_IT:
         trainer.precision = Precision(trainer.precision.device, torch.bfloat16)
-        print(f"arithmetic: bf16 ({gain:.2f}x float32 here)")
-    else:
-        print(f"arithmetic: float32 (bf16 is {gain:.2f}x as fast here)")
+        return f"{gain:.2f}x as fast as float32 here"
+    return f"bfloat16 is {gain:.2f}x as fast here"
 
 
 def keep_arithmetic(trainer: Trainer, content: Mapping[str, Any]) -> None:

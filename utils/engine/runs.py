@@ -42,23 +42,30 @@ def free_settings(config: TrainConfig) -> set[str]:
     )
 
 
+def facts(trainer: Trainer) -> dict[str, Any]:
+    """The arithmetic that a run's mAP is measured in, its training images, its network's cost."""
+    order = trainer.order
+    return {
+        "arithmetic": trainer.precision.record(),
+        "images": order.labelled,
+        "unlabelled": order.unlabelled,
+        "steps_per_epoch": order.steps,
+        **cost(trainer.task.model),
+    }
+
+
 class RunFiles:
     """What a run writes into its folder; of several processes the main one alone writes.
 
     Args:
         folder: the run's folder; made where missing.
-        description: what every file says about network and origin, beside the settings, the
-            arithmetic that the mAP is measured in, the training images and the network's cost.
+        description: what every file says about the run beside its settings, see `facts`.
         trainer: the run, new or loaded with an earlier state.
     """
 
     def __init__(self, folder: Path, description: dict[str, Any], trainer: Trainer) -> None:
         self.folder, self.trainer = folder, trainer
-        order = trainer.order
-        facts = {"arithmetic": trainer.precision.record(), "images": order.labelled}
-        facts |= {"unlabelled": order.unlabelled, "steps_per_epoch": order.steps}
-        facts |= cost(trainer.task.model)
-        self.content = {**description, **facts, "config": settings(trainer.config)}
+        self.content = {**description, "config": settings(trainer.config)}
         self.log: RunLog | None = None
         if is_main():
             with naming(folder):

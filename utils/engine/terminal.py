@@ -1,10 +1,11 @@
 """What a training run says on a terminal: how it begins, how far it is, an epoch as a line."""
 
 import sys
+import textwrap
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -17,15 +18,21 @@ EVERY = 60.0  # seconds between lines where there is no terminal for a bar
 WIDEST = 100  # letters of a line
 ROOM = WIDEST - 40  # of them for score and losses, between the epoch's number and pace and time
 BAR = "{percentage:3.0f}%|{bar}| {desc}"  # tqdm would put a comma before a postfix
+MARGIN = 9  # letters before what an opening line says
 
 
-def opening(content: Mapping[str, Any], trainer: Trainer, folder: Path) -> str:
-    """What runs where, in four lines; those about the data have been said when it was opened.
+def opening(
+    content: Mapping[str, Any], trainer: Trainer, folder: Path, data: str, recipe: str, gain: str
+) -> str:
+    """What runs where, in five lines, of which a long one goes on below itself.
 
     Args:
-        content: what the run's files say, see `utils.engine.runs.RunFiles`.
+        content: what the run's files say, see `utils.engine.runs.facts`.
         trainer: the run.
         folder: where it writes.
+        data: what it trains on.
+        recipe: what decided how, see `utils.recipes.describe`.
+        gain: how fast this arithmetic is beside others, where that has been measured.
     """
     config, origin = trainer.config, content.get(PROVENANCE, {})
     processes = f", {world_size()} processes" if world_size() > 1 else ""
@@ -35,14 +42,40 @@ def opening(content: Mapping[str, Any], trainer: Trainer, folder: Path) -> str:
     teacher = f", teacher {origin['teacher']['path']}" if "teacher" in origin else ""
     lines = {
         "device": f"{origin.get('device', content['arithmetic']['device'])}, "
-        f"{content['arithmetic']['dtype']}{processes}",
+        f"{content['arithmetic']['dtype']}{f' ({gain})' if gain else ''}{processes}",
+        "data": data,
         "network": f"{content.get('backbone', 'a network')}, {content['parameters'] / 1e6:.2f} M "
         f"parameters, {content['gflops']:.2f} GFLOPs an image",
         "loss": f"{' + '.join(terms)}{teacher}; {config.epochs} epochs of "
-        f"{trainer.steps_per_epoch} steps",
+        f"{trainer.steps_per_epoch} steps; {recipe}",
         "folder": str(folder),
     }
-    return "\n".join(f"{name:8} {text}" for name, text in lines.items())
+    return "\n".join(hanging(name, text) for name, text in lines.items())
+
+
+def hanging(name: str, text: str) -> str:
+    """A text beside its name; lines after the first one begin where the text does."""
+    return textwrap.fill(
+        text,
+        WIDEST,
+        initial_indent=f"{name:{MARGIN}}",
+        subsequent_indent=" " * MARGIN,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+class Stage(NamedTuple):
+    """A part of a piece of work, and an estimate of the others as multiples of what it takes.
+
+    name: what is trained: `teacher`, `student`, `network`.
+    before: the stages that are done.
+    after: those that are still to come.
+    """
+
+    name: str
+    before: float = 0.0
+    after: float = 0.0
 
 
 class Progress:
@@ -50,23 +83,31 @@ class Progress:
 
     Args:
         trainer: the run, new or loaded with an earlier state.
-        stage: what is trained, `teacher` or `student`.
+        stage: what of all the work it is.
     """
 
-    def __init__(self, trainer: Trainer, stage: str) -> None:
+    def __init__(self, trainer: Trainer, stage: Stage) -> None:
         self.trainer, self.stage = trainer, stage
         self.begun = self.said = time.monotonic()
         self.before = trainer.steps  # what an earlier process has done tells nothing of the pace
         self.named = False  # whether the columns have their names
         hidden = True if not is_main() else None  # None: where there is no terminal
         self.bar = tqdm(
-            total=trainer.total, initial=trainer.steps, leave=False, disable=hidden, bar_format=BAR
+            total=round(trainer.total * (stage.before + 1 + stage.after)),
+            initial=self.all_done(),
+            leave=False,
+            disable=hidden,
+            bar_format=BAR,
         )
+
+    def all_done(self) -> int:
+        """How many steps are done, with those of stages before as steps of this one."""
+        return round(self.trainer.total * self.stage.before) + self.trainer.steps
 
     def step(self) -> None:
         """A step has been done."""
         trainer = self.trainer
-        self.bar.update(trainer.steps - self.bar.n)
+        self.bar.update(self.all_done() - self.bar.n)
         if trainer.steps % trainer.config.log_every == 0:
             self.bar.set_description_str(f"{self.place()}: {self.told()}")
         if self.bar.disable and is_main() and time.monotonic() - self.said >= EVERY:
@@ -77,20 +118,31 @@ class Progress:
     def place(self) -> str:
         """`student 2/7`."""
         epoch = min(self.trainer.epoch + 1, self.trainer.config.epochs)
-        return f"{self.stage} {epoch}/{self.trainer.config.epochs}"
+        return f"{self.stage.name} {epoch}/{self.trainer.config.epochs}"
 
     def told(self) -> str:
-        """`loss 4.21, 12 min left`, by what has been read of the losses."""
+        """`loss 4.21, 4 min left, about 12 min in all`, by what has been read of the losses."""
         loss = self.trainer.readings.means().get("loss")
-        return ", ".join([*([f"loss {loss:.3f}"] if loss is not None else []), self.left()])
+        words = [*([f"loss {loss:.3f}"] if loss is not None else []), self.left()]
+        if self.stage.after and (seconds := self.seconds(self.stage.after)) is not None:
+            words.append(f"about {duration(seconds)} in all")
+        return ", ".join(words)
 
     def left(self) -> str:
-        """`12 min left`, at the pace so far, validations included."""
+        """`4 min left` of this stage."""
+        seconds = self.seconds()
+        return "time left unknown" if seconds is None else f"{duration(seconds)} left"
+
+    def seconds(self, after: float = 0.0) -> float | None:
+        """What is left of this stage, and `after` times a whole one, at the pace so far.
+
+        Validations count. None where no step has been done yet.
+        """
         done, total = self.trainer.steps - self.before, self.trainer.total
         if not done:
-            return "time left unknown"
-        seconds = (time.monotonic() - self.begun) / done * (total - self.trainer.steps)
-        return f"{duration(seconds)} left"
+            return None
+        left = total * (1 + after) - self.trainer.steps
+        return (time.monotonic() - self.begun) / done * left
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         """An epoch has been done: its line, and before the first one the names of the columns."""
@@ -98,7 +150,7 @@ class Progress:
         if not self.named:
             self.line(f"{'epoch':>13}{head}")
             self.named = True
-        done = f"{self.stage} {self.trainer.epoch}/{self.trainer.config.epochs}"
+        done = f"{self.stage.name} {self.trainer.epoch}/{self.trainer.config.epochs}"
         self.line(f"{done:>13}{row}  {self.left()}")
 
     def line(self, text: str) -> None:

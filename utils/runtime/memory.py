@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-CACHES = ("auto", "device", "ram", "none")
+WHERE = {"device": "on the device", "ram": "in memory", "none": "read anew each time"}
+CACHES = ("auto", *WHERE)
 
 # Of a control group (a container, a batch job): its limit, and what it uses; version 2, version 1.
 CGROUPS = (
@@ -100,11 +101,11 @@ def number(path: Path) -> int | None:
 
 
 def choose_cache(cache: str, needed: int, device: torch.device) -> tuple[str, str]:
-    """Where `needed` bytes of images go, and a sentence that says why."""
+    """Where `needed` bytes of images go, and some words that say so, and why."""
     if cache not in CACHES:
         raise ValueError(f"unknown cache {cache!r}; choose one of {', '.join(CACHES)}")
     if cache != "auto":
-        return cache, f"images: {cache} (as asked), {needed / 2**30:.2f} GiB"
+        return cache, WHERE[cache]
     # Each process of this machine keeps a copy: in the one RAM, but each on a GPU of its own.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     note = f" for each of {processes} processes" if processes > 1 else ""
@@ -113,11 +114,10 @@ def choose_cache(cache: str, needed: int, device: torch.device) -> tuple[str, st
         free = {"device": torch.cuda.mem_get_info(device)[0], **free}
     for place, memory in free.items():
         if needed <= memory / 2:
-            return place, (
-                f"images: {place}, {needed / 2**30:.2f} GiB of {memory / 2**30:.1f} GiB free{note}"
-            )
+            room = f"{needed / 2**30:.2f} of {memory / 2**30:.1f} GiB free{note}"
+            return place, f"{WHERE[place]} ({room})"
     most = max(free.values()) / 2**30
     return "none", (
-        f"images: streamed, since {needed / 2**30:.2f} GiB is over half of the free memory, "
-        f"{most:.1f} GiB{note}"
+        f"{WHERE['none']} ({needed / 2**30:.2f} GiB is over half of the free memory, "
+        f"{most:.1f} GiB{note})"
     )

@@ -1,8 +1,10 @@
 """The loop, with a toy task: it must not need to know what it trains."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +24,9 @@ from utils.engine.interrupts import Stopped
 from utils.engine.ledger import gradient_shares
 from utils.engine.log import read_metrics, read_rows
 from utils.engine.resume import resume
-from utils.engine.runs import RunFiles
+from utils.engine.runs import RunFiles, facts
 from utils.engine.task import Task
+from utils.engine.terminal import Stage
 from utils.engine.trainer import Trainer
 from utils.metrics.evaluator import Evaluator
 from utils.runtime.device import Precision
@@ -93,6 +96,17 @@ def trainer(store: Store, config: TrainConfig = CONFIG, scale: float = 1.0) -> T
     return Trainer(Brightness(scale), store, config, Precision(CPU))
 
 
+def train(
+    run: Trainer,
+    validation: Store | None,
+    names: Sequence[str],
+    description: dict[str, Any],
+    folder: Path,
+) -> None:
+    """A run of its own, from where `run` is to the end."""
+    train_epochs(run, validation, names, {**description, **facts(run)}, folder, Stage("network"))
+
+
 def test_a_compiled_run_augments_on_a_cpu_as_every_run_does(store: Store) -> None:
     compiled = trainer(store, replace(CONFIG, compile=True))
     assert compiled.augment is augment  # OpenCV has nothing to compile
@@ -124,7 +138,7 @@ def test_fit_writes_a_run_and_keeps_the_best(
     store: Store, names: tuple[str, ...], tmp_path: Path
 ) -> None:
     run = trainer(store)
-    train_epochs(run, store, names, {"backbone": "toy"}, tmp_path)
+    train(run, store, names, {"backbone": "toy"}, tmp_path)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["epoch"] for row in rows] == [1, 2]
     for row in rows:
@@ -142,7 +156,7 @@ def test_every_few_steps_have_a_row(store: Store, names: tuple[str, ...], tmp_pa
     config = replace(CONFIG, epochs=3, log_every=2, clip_norm=0.1, lr=0.01)
     for every, steps in ((1, [1, 2, 3, 4, 5, 6]), (2, [2, 4, 6]), (4, [4]), (9, [])):
         folder = tmp_path / str(every)
-        train_epochs(trainer(store, replace(config, log_every=every)), None, names, {}, folder)
+        train(trainer(store, replace(config, log_every=every)), None, names, {}, folder)
         rows = [row for row in read_rows(folder / "metrics.jsonl") if "step" in row]
         assert [row["step"] for row in rows] == steps
         assert [row["epoch"] for row in rows] == [(step + 1) // 2 for step in steps]
@@ -163,7 +177,7 @@ def test_the_ledger_is_written_and_changes_nothing(
     for every in (0, 1):
         config = replace(CONFIG, ledger_every=every)
         runs[every] = trainer(store, config)
-        train_epochs(runs[every], None, names, {"backbone": "toy"}, tmp_path / str(every))
+        train(runs[every], None, names, {"backbone": "toy"}, tmp_path / str(every))
     for a, b in zip(*(run.task.parameters() for run in runs.values()), strict=True):
         assert torch.equal(a, b)
     rows = read_metrics(tmp_path / "1/metrics.jsonl")
@@ -202,7 +216,7 @@ def test_the_written_total_is_what_is_optimised(
         return scale(loss)
 
     monkeypatch.setattr(run.scaler, "scale", recorded)
-    train_epochs(run, None, names, {"backbone": "toy"}, tmp_path)
+    train(run, None, names, {"backbone": "toy"}, tmp_path)
     steps = run.steps_per_epoch
     for i, row in enumerate(read_metrics(tmp_path / "metrics.jsonl")):
         mean = sum(optimised[i * steps : (i + 1) * steps]) / steps
@@ -302,7 +316,7 @@ def test_the_average_is_validated_and_kept(
     store: Store, names: tuple[str, ...], tmp_path: Path
 ) -> None:
     run = trainer(store, replace(CONFIG, ema=0.9))
-    train_epochs(run, store, names, {}, tmp_path)
+    train(run, store, names, {}, tmp_path)
     best = torch.load(tmp_path / "last.pth", weights_only=True)
     kept, trained = best["model"]["1.weight"], run.task.model[1].weight
     assert torch.equal(kept, run.model[1].weight)
@@ -313,7 +327,7 @@ def test_a_run_without_validation_keeps_its_last_network(
     store: Store, names: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = trainer(store, replace(CONFIG, val=()))
-    train_epochs(run, None, names, {}, tmp_path)
+    train(run, None, names, {}, tmp_path)
     best = torch.load(tmp_path / "best.pth", weights_only=True)
     assert torch.equal(best["model"]["1.weight"], run.model[1].weight)
     assert "mAP" not in read_metrics(tmp_path / "metrics.jsonl")[-1]
@@ -344,7 +358,7 @@ def test_a_run_ends_with_which_network_it_has_kept(
     monkeypatch.setattr(Trainer, "validate", lambda *_: {"loss": 1.0, "mAP": next(given)})
     every = 0 if None in scores else 1
     run = trainer(store, replace(CONFIG, epochs=3, val_every=every))
-    train_epochs(run, store, names, {}, tmp_path)
+    train(run, store, names, {}, tmp_path)
     assert capsys.readouterr().out.splitlines()[-1] == line
     rows = read_metrics(tmp_path / "metrics.jsonl")
     best = torch.load(tmp_path / "best.pth", weights_only=True)["metrics"]
@@ -380,20 +394,20 @@ def test_patience(
     monkeypatch.setattr(RunFiles, "draw", lambda files, _: stop_at(files, stopped_after))
     if stopped_after:
         with pytest.raises(Stopped):
-            train_epochs(trainer(store, config), store, names, {}, tmp_path)
+            train(trainer(store, config), store, names, {}, tmp_path)
     monkeypatch.setattr(RunFiles, "draw", lambda *_: None)
     for _ in range(2):  # once it has ended, resuming changes nothing
         run = trainer(store, config)
         if (tmp_path / "last.pth").exists():
             resume(run, tmp_path, {})
-        train_epochs(run, store, names, {}, tmp_path)
+        train(run, store, names, {}, tmp_path)
         assert run.epoch == len(read_metrics(tmp_path / "metrics.jsonl")) == epochs
         last = capsys.readouterr().out.splitlines()[-1]
         early = f"; ended after {epochs} of 6 epochs, for {patience} validation"
         assert (early in last) == (epochs < 6)
     # The schedule is that of six epochs: the rates of one that goes on to their end.
     whole = trainer(store, replace(config, patience=0))
-    train_epochs(whole, store, names, {}, tmp_path / "whole")
+    train(whole, store, names, {}, tmp_path / "whole")
     rates = [
         [row["lr"] for row in read_metrics(f / "metrics.jsonl")]
         for f in (tmp_path, tmp_path / "whole")
@@ -409,7 +423,7 @@ def stop_at(files: RunFiles, epochs: int) -> None:
 
 def test_the_first_batch_is_drawn(store: Store, names: tuple[str, ...], tmp_path: Path) -> None:
     run = trainer(store)
-    train_epochs(run, None, names, {}, tmp_path)
+    train(run, None, names, {}, tmp_path)
     with Image.open(tmp_path / "batch.png") as image:
         picture = np.asarray(image.convert("RGB"))
     assert picture.shape == (304, 4 * 304, 3)  # three images, and the place of a fourth
@@ -423,7 +437,7 @@ def test_the_first_batch_is_drawn(store: Store, names: tuple[str, ...], tmp_path
 def test_resuming_another_network_is_refused(
     store: Store, names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    train_epochs(trainer(store), None, names, {"backbone": "toy"}, tmp_path)
+    train(trainer(store), None, names, {"backbone": "toy"}, tmp_path)
     with pytest.raises(ValueError, match=r"last\.pth: its backbone is 'toy', this run's 'other'"):
         resume(trainer(store), tmp_path, {"backbone": "other"})
     with pytest.raises(ValueError, match="its optimizer is 'sgd', this run's 'adamw'; resume with"):
@@ -456,7 +470,7 @@ def test_settings_that_came_or_went_since_a_run_was_started(
     names: tuple[str, ...],
     tmp_path: Path,
 ) -> None:
-    train_epochs(trainer(store), None, names, {"backbone": "toy"}, tmp_path)
+    train(trainer(store), None, names, {"backbone": "toy"}, tmp_path)
     content = torch.load(tmp_path / "last.pth", weights_only=True)
     content["config"].pop(gone, None)
     content["config"] |= came

@@ -1,13 +1,15 @@
 """What a run says: lines that fit, terms that count, and how long it will take."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from utils.config import TrainConfig
 from utils.engine import terminal
-from utils.engine.terminal import WIDEST, Progress, columns, opening
+from utils.engine.terminal import WIDEST, Progress, Stage, columns, opening
 
 WEIGHTS = {"soft": 3.0, "conf": 0.7, "l2": 0.0, "loc": 1.0}
 METRICS = {
@@ -20,6 +22,9 @@ METRICS = {
     "images_per_second": 51.6,
     "ledger/share/conf": 0.5,
 }
+
+
+STUDENT = Stage("student")
 
 
 def run_of(epochs: int = 4, steps: int = 10) -> Any:
@@ -55,7 +60,7 @@ def test_columns_begin_with_the_score_and_leave_out_terms_of_no_weight() -> None
 def test_lines_fit(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(epochs=1000)
     run.task.weights = {f"a_long_distiller_{i}": 1.0 for i in range(9)}
-    progress = Progress(run, "student")
+    progress = Progress(run, STUDENT)
     run.epoch, run.steps, clock[0] = 999, 9990, 1e6
     progress.epoch(METRICS)
     progress.epoch(METRICS)
@@ -71,7 +76,7 @@ def test_a_line_a_minute_and_the_time_left(
 ) -> None:
     run = run_of()  # 40 steps of 10 s
     run.steps = run.position = 4  # of an earlier process
-    progress = Progress(run, "student")
+    progress = Progress(run, STUDENT)
     for _ in range(5):
         clock[0] += 10
         run.steps = run.position = run.steps + 1
@@ -87,7 +92,7 @@ def test_a_line_a_minute_and_the_time_left(
     progress.close()
 
 
-def test_a_run_begins_with_what_runs_where(tmp_path: Any) -> None:
+def test_a_run_begins_with_what_runs_where() -> None:
     content = {
         "arithmetic": {"dtype": "float32", "device": "cpu"},
         "provenance": {"device": "AMD EPYC", "teacher": {"path": "logs/teacher/best.pth"}},
@@ -95,14 +100,39 @@ def test_a_run_begins_with_what_runs_where(tmp_path: Any) -> None:
         "parameters": 1_230_000,
         "gflops": 0.456,
     }
-    lines = opening(content, run_of(), tmp_path).splitlines()
+    folder, recipe = Path("logs/student"), "recipe scratch (as asked): adamw, rate 0.003, cosine"
+    lines = opening(content, run_of(), folder, "A/train: 8 images", recipe, "1.38x").splitlines()
     assert lines == [
-        "device   AMD EPYC, float32",
+        "device   AMD EPYC, float32 (1.38x)",
+        "data     A/train: 8 images",
         "network  resnet18, 1.23 M parameters, 0.46 GFLOPs an image",
-        "loss     3 soft + 0.7 conf + 1 loc, teacher logs/teacher/best.pth; 4 epochs of 10 steps",
-        f"folder   {tmp_path}",
+        "loss     3 soft + 0.7 conf + 1 loc, teacher logs/teacher/best.pth; "
+        "4 epochs of 10 steps; recipe",
+        "         scratch (as asked): adamw, rate 0.003, cosine",
+        "folder   logs/student",
     ]
     run = run_of()
     run.task.shares = {"soft": 0.3, "conf": 0.125}
-    loss = opening(content, run, tmp_path).splitlines()[2]
+    device, _, _, loss, *_ = opening(content, run, folder, "", recipe, "").splitlines()
+    assert device == "device   AMD EPYC, float32"
     assert loss.startswith("loss     30 % soft + 12.5 % conf + 1 loc, teacher ")
+
+
+def test_a_stage_of_several_knows_of_the_others(clock: list[float], monkeypatch: Any) -> None:
+    monkeypatch.setattr(terminal, "tqdm", bars := Mock())
+    run = run_of()  # 40 steps of 10 s
+    teacher = Progress(run, Stage("teacher", after=0.5))
+    assert bars.call_args.kwargs["total"] == 60
+    assert bars.call_args.kwargs["initial"] == 0
+    assert teacher.told() == "loss 1.500, time left unknown"
+    clock[0], run.steps = 100.0, 10
+    # 30 steps are left of this stage; the other is estimated at 20 of them.
+    assert teacher.told() == "loss 1.500, 5 min left, about 8 min in all"
+    run = run_of(epochs=2)  # what was worth 20 of the teacher's steps has 20 of its own
+    student = Progress(run, Stage("student", before=2.0))
+    assert bars.call_args.kwargs["total"] == 60
+    assert bars.call_args.kwargs["initial"] == 40
+    run.steps = 5
+    assert student.all_done() == 45
+    clock[0] += 50
+    assert student.told() == "loss 1.500, 2 min left"
