@@ -1,7 +1,6 @@
-"""The whole of `nets.detect.detect` as an ONNX graph: network, softmax, boxes, suppression.
+"""The whole of `nets.detect.detect` as an ONNX graph: pixels in, boxes, scores and labels out.
 
-The network is PyTorch's to export. What comes before and after it is written here in ONNX's own
-text form, operation by operation, because there every tie and threshold counts.
+The network is PyTorch's to export; what comes before and after it is in `tools.export.ends`.
 """
 
 import json
@@ -10,92 +9,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from nets.exported import FORMAT
 from nets.postprocess import Limits
 from nets.ssd import SSD300
-from utils.boxes import VARIANCES
+from tools.export.ends import (
+    FROM_BYTES,
+    FROM_FLOATS,
+    OPSET,
+    RAW,
+    SUPPRESS,
+    constants,
+    parsed,
+    prior_tables,
+    with_priors,
+)
+from tools.export.shrink import shrink
 from utils.data.augment import IMAGE_SIZE
 from utils.show.report import cost
-
-OPSET, IR_VERSION = 20, 10
-
-# [B, 300, 300, 3] as pictures are, or [B, 3, 300, 300] as networks have it.
-FROM_BYTES = f"""
-from_bytes (uint8[batch, {IMAGE_SIZE}, {IMAGE_SIZE}, 3] images)
-=> (float[batch, 3, {IMAGE_SIZE}, {IMAGE_SIZE}] floats) {{
-    pixels = Cast <to = 1> (images)
-    floats = Transpose <perm = [0, 3, 1, 2]> (pixels)
-}}"""
-
-FROM_FLOATS = f"""
-from_floats (float[batch, 3, {IMAGE_SIZE}, {IMAGE_SIZE}] images)
-=> (float[batch, 3, {IMAGE_SIZE}, {IMAGE_SIZE}] floats) {{
-    floats = Identity (images)
-}}"""
-
-# As `utils.boxes.decode`, and clipped.
-DECODE = """
-    class_probabilities = Softmax <axis = -1> (logits)
-    background, scores = Split <axis = -1> (class_probabilities, background_and_classes)
-    towards, by = Split <axis = -1, num_outputs = 2> (offsets)
-    moved = Mul (towards, centre_variance)
-    distance = Mul (moved, prior_sizes)
-    centres = Add (prior_centres, distance)
-    grown = Mul (by, size_variance)
-    factors = Exp (grown)
-    sizes = Mul (prior_sizes, factors)
-    halves = Mul (sizes, half)
-    low = Sub (centres, halves)
-    high = Add (centres, halves)
-    corners = Concat <axis = -1> (low, high)
-    boxes = Clip (corners, zero, one)
-"""
-
-RAW = f"""
-raw (float[batch, P, columns] logits, float[batch, P, 4] offsets)
-=> (float[batch, P, 4] boxes, float[batch, P, K] scores) {{
-    {DECODE}
-}}"""
-
-# As `nets.postprocess`. ONNX takes the lower index of equal values, in TopK and in suppression:
-# by class, then by rank in the class, which is the lower class and then the lower prior. No class
-# can have more than `per_image` of the image's best, so suppression may stop there.
-SUPPRESS = f"""
-detect (float[batch, P, columns] logits, float[batch, P, 4] offsets)
-=> (float[batch, D, 4] boxes, float[batch, D] scores, int64[batch, D] labels) {{
-    {DECODE.replace("boxes =", "all_boxes =").replace(", scores =", ", all_scores =")}
-    by_class = Transpose <perm = [0, 2, 1]> (all_scores)
-    best, priors = TopK <axis = -1> (by_class, per_class)
-    rows = Reshape (priors, image_then_candidates)
-    row_columns = Unsqueeze (rows, last_axis)
-    four_rows = Concat <axis = -1> (row_columns, row_columns, row_columns, row_columns)
-    candidates = GatherElements <axis = 1> (all_boxes, four_rows)
-
-    group_boxes = Reshape (candidates, groups_of_boxes)
-    group_scores = Reshape (best, groups_of_scores)
-    chosen = NonMaxSuppression <center_point_box = 0> (
-        group_boxes, group_scores, most_of_class, iou_threshold, score_threshold)
-    chosen_scores = GatherND (group_scores, chosen)
-    nothing = Mul (group_scores, zero)
-    survivors = ScatterND (nothing, chosen, chosen_scores)
-
-    by_image = Reshape (survivors, image_then_candidates)
-    scores, places = TopK <axis = -1> (by_image, per_image)
-    real = Greater (scores, zero)
-    classes = Div (places, per_class)
-    from_one = Add (classes, first_label)
-    labels = Where (real, from_one, padding)
-    place_columns = Unsqueeze (places, last_axis)
-    four_places = Concat <axis = -1> (place_columns, place_columns, place_columns, place_columns)
-    unpadded = GatherElements <axis = 1> (candidates, four_places)
-    ones = Cast <to = 1> (real)
-    one_column = Unsqueeze (ones, last_axis)
-    boxes = Mul (unpadded, one_column)
-}}"""
 
 
 class Heads(nn.Module):
@@ -114,7 +47,8 @@ class Heads(nn.Module):
 def network_graph(model: SSD300) -> Any:
     """The network alone: floats `[B, 3, 300, 300]` -> `logits`, `offsets`; an `onnx.ModelProto`.
 
-    Normalisation is in it, and batch norm is folded into the convolutions.
+    Normalisation is in it; batch norm and the division by the standard deviation are folded into
+    the convolutions.
     """
     example = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)  # one image would fix the batch to one
     with warnings.catch_warnings():
@@ -133,11 +67,39 @@ def network_graph(model: SSD300) -> Any:
         )
     assert program is not None
     proto = program.model_proto
-    for node in proto.graph.node:  # where in our source it came from: a third of a small file
-        del node.metadata_props[:]
-    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
-        del value.metadata_props[:]
+    fold_normalisation(proto.graph)
     return proto
+
+
+def fold_normalisation(graph: Any) -> None:
+    """Has the first convolution's weights divide by the deviation; keeps the mean as three numbers.
+
+    Its subtraction stays a step of its own: the zeros that a convolution adds at the border stand
+    for the mean. It is spelt out for a row when the file is loaded: ONNX Runtime lays out eight
+    bits pixel by pixel, and takes a row at a time, but three numbers one after the other.
+    """
+    from onnx import helper, numpy_helper
+
+    values = {one.name: one for one in graph.initializer}
+    divide = next(node for node in graph.node if node.op_type == "Div")
+    subtract = next(node for node in graph.node if divide.input[0] in node.output)
+    [first] = [node for node in graph.node if divide.output[0] in node.input]
+    assert (subtract.op_type, first.op_type) == ("Sub", "Conv")
+    mean, deviation = (values[node.input[1]] for node in (subtract, divide))
+    weight = values[first.input[1]]
+    row, deviations, weights = map(numpy_helper.to_array, (mean, deviation, weight))
+    assert row.shape == deviations.shape == (1, 3, 1, IMAGE_SIZE), (row.shape, deviations.shape)
+
+    scaled = weights / deviations[..., :1]
+    weight.CopyFrom(numpy_helper.from_array(scaled, weight.name))
+    first.input[0] = divide.input[0]
+    graph.node.remove(divide)
+    graph.initializer.remove(deviation)
+    subtract.input[1] = "mean_row"
+    graph.node.insert(0, helper.make_node("Expand", ["mean", "row_shape"], ["mean_row"]))
+    shape = np.array(row.shape, np.int64)
+    mean.CopyFrom(numpy_helper.from_array(row[..., :1].copy(), "mean"))
+    graph.initializer.append(numpy_helper.from_array(shape, "row_shape"))
 
 
 def whole_graph(
@@ -163,63 +125,17 @@ def whole_graph(
 
     before = parsed(FROM_BYTES if takes_bytes else FROM_FLOATS, {})
     middle = compose.add_prefix(network, "network/")  # torch's names must not meet ours
-    after = parsed(RAW if raw else SUPPRESS, constants(model, limits))
+    tables = prior_tables(model.layout)
+    text = with_priors(RAW if raw else SUPPRESS, tables)
+    after = parsed(text, constants(model.classes, limits) | tables)
     whole = compose.merge_models(before, middle, [("floats", "network/floats")])
     joints = [(f"network/{name}", name) for name in ("logits", "offsets")]
     whole = compose.merge_models(whole, after, joints)
     helper.set_model_props(whole, facts(model, class_names, limits))
-    for node in whole.graph.node:  # names that nothing needs are a tenth of a small file
-        node.ClearField("name")
-    del whole.graph.value_info[:]
+    shrink(whole)
     whole.graph.name = whole.producer_name = "ssd300-distillation"
     checker.check_model(whole, full_check=True)
     return whole
-
-
-def parsed(text: str, values: dict[str, Any]) -> Any:
-    """A graph in ONNX's text form, with those `values` as constants that it uses; a model."""
-    from onnx import helper, numpy_helper, parser
-
-    graph = parser.parse_graph(text)
-    used = {name for node in graph.node for name in node.input}
-    graph.initializer.extend(
-        numpy_helper.from_array(array, name) for name, array in values.items() if name in used
-    )
-    opset = helper.make_opsetid("", OPSET)
-    return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
-
-
-def constants(model: SSD300, limits: Limits) -> dict[str, npt.NDArray[Any]]:
-    """What the two graphs that end a file look up by name."""
-    most = limits.per_class
-    floats = {
-        "centre_variance": VARIANCES[0],
-        "size_variance": VARIANCES[1],
-        "half": 0.5,
-        "zero": 0.0,
-        "one": 1.0,
-        "iou_threshold": limits.iou,
-        "score_threshold": limits.score,
-    }
-    whole_numbers = {
-        "background_and_classes": [1, model.classes],
-        "per_class": [most],
-        "per_image": [limits.per_image],
-        "most_of_class": limits.per_image,
-        "last_axis": [-1],
-        "image_then_candidates": [-1, model.classes * most],
-        "groups_of_boxes": [-1, most, 4],
-        "groups_of_scores": [-1, 1, most],
-        "first_label": 1,
-        "padding": 0,
-    }
-    priors = model.priors.cpu().numpy()
-    return {
-        "prior_centres": priors[:, :2].copy(),
-        "prior_sizes": priors[:, 2:].copy(),
-        **{name: np.array(value, np.float32) for name, value in floats.items()},
-        **{name: np.array(value, np.int64) for name, value in whole_numbers.items()},
-    }
 
 
 def facts(model: SSD300, class_names: Sequence[str], limits: Limits) -> dict[str, str]:

@@ -7,8 +7,17 @@ import torch
 
 from nets.outputs import Detections, Outputs
 from nets.postprocess import Limits, best_detections, find_candidates, postprocess
+from nets.priors import LAYOUTS, prior_boxes
 from nets.ssd import SSD300
-from tools.export.graph import FROM_BYTES, RAW, SUPPRESS, constants, parsed
+from tools.export.ends import (
+    FROM_BYTES,
+    RAW,
+    SUPPRESS,
+    constants,
+    parsed,
+    prior_tables,
+    with_priors,
+)
 
 CLASSES = 3
 NETWORK = SSD300("resnet18(width=0.125)", CLASSES)
@@ -16,7 +25,11 @@ PRIORS = len(NETWORK.priors)
 
 
 def run(text, limits, **inputs):
-    model = parsed(text, constants(NETWORK, limits) if inputs.keys() != {"images"} else {})
+    if inputs.keys() == {"images"}:
+        model = parsed(text, {})
+    else:
+        tables = prior_tables(NETWORK.layout)
+        model = parsed(with_priors(text, tables), constants(CLASSES, limits) | tables)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -124,6 +137,20 @@ def test_raw_files_say_everything():
     ours = postprocess(outputs, NETWORK.priors)
     candidates = find_candidates(outputs, NETWORK.priors, 0.01)
     equal(best_detections(candidates, 2, CLASSES), ours)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_priors_add_up_from_small_tables(layout):
+    tables = prior_tables(layout)
+    text = with_priors("priors () => (float[P, 4] all_priors) {\n}", tables)
+    model = parsed(text, constants(CLASSES, Limits()) | tables)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    assert torch.equal(torch.from_numpy(session.run(None, {})[0]), prior_boxes(layout))
+    # 75 rows, 75 columns, the last map's one of each in one table, and 4 + 3 * 6 + 2 * 4 = 30 kinds
+    # of box make 181 lines of four. Boxes that are cut at the border change with all three.
+    numbers = sum(table.size for table in tables.values())
+    assert numbers == 4 * 181 or layout.startswith("bubbliiiing")
+    assert numbers < 0.1 * prior_boxes(layout).numel()
 
 
 def test_bytes_become_floats():
