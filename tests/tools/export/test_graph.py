@@ -150,7 +150,7 @@ def test_priors_add_up_from_small_tables(layout):
     # of box make 181 lines of four. Boxes that are cut at the border change with all three.
     numbers = sum(table.size for table in tables.values())
     assert numbers == 4 * 181 or layout.startswith("bubbliiiing")
-    assert numbers < 0.1 * prior_boxes(layout).numel()
+    assert numbers < 0.2 * prior_boxes(layout).numel()
 
 
 def test_bytes_become_floats():
