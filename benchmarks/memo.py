@@ -25,6 +25,8 @@ from utils.engine.trainer import Trainer
 from utils.runtime.device import Precision
 
 STEPS, BATCH, CLASSES = 4, 8, 20
+REPEATS, WARM_UPS = 5, 2
+EPOCHS, VIEWS = 60, 20  # of a run whose teacher is asked about each view once
 PAIRS = (
     ("resnet18", "resnet18(width=0.125)", "resnet18(width=0.25)"),
     ("mobilenetv2", "mobilenetv2", "resnet34"),
@@ -47,13 +49,23 @@ def memo_rows(folder: Path) -> Iterator[Row]:
         taught = DistillTask(network, record, MultiBoxLoss_KD(temperature=2.0), weights)
         load = SSD300(teacher, CLASSES).eval
         asked = Asked(load, lambda _: nn.Identity(), network.priors, record, Precision(CPU))
-        place = folder / name
-        place.mkdir()
-        with closing(Memo(place, len(store), 1, record.size, asked, CPU)) as memo:
-            reading, own = epochs(taught, store, memo), epochs(alone, store)
-            ours, other = medians(reading, own, repeats=9, warm_ups=2)  # the first one fills it
-        work = f"step from a full memo, {teacher} -> {student} ({BATCH})"
-        yield Row(f"memo, {name}", work, "the student's own step", ours, other)
+        full, growing = folder / name, folder / f"{name}, growing"
+        for place in (full, growing):
+            place.mkdir()
+        with (
+            closing(Memo(full, len(store), 1, record.size, asked, CPU)) as one_view,
+            # An epoch shows each image one view further, so no view comes twice in what follows.
+            closing(Memo(growing, len(store), REPEATS + WARM_UPS, record.size, asked, CPU)) as new,
+        ):
+            clocks = [epochs(taught, store, one_view), epochs(alone, store)]
+            clocks.append(epochs(taught, store, new))
+            read, own, filled = medians(*clocks, repeats=REPEATS, warm_ups=WARM_UPS)
+        pair = f"{teacher} -> {student}"
+        work = f"step from a full memo, {pair} ({BATCH})"
+        yield Row(f"memo, {name}", work, "the student's own step", read, own)
+        whole = (VIEWS * filled + (EPOCHS - VIEWS) * read) / EPOCHS
+        work = f"{EPOCHS} epochs, {VIEWS} views, a step's share, {pair}"
+        yield Row(f"memo, filled by {name}", work, "the student's own step", whole, own)
 
 
 def epochs(task: Task, store: Store, memo: Memo | None = None) -> Callable[[], float]:

@@ -22,6 +22,7 @@ REACHES = {
     "frozen resnet34": 1 / 0.75,
     "memo, resnet18": 1 / 1.10,
     "memo, mobilenetv2": 1 / 1.05,
+    "memo, filled by resnet18": 1 / 1.35,
     "evaluation": 1 / 1.15,
     "peak memory": 0.99,  # both hold the same numbers, to some pages
 }
