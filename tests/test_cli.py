@@ -1,6 +1,7 @@
 """The real command lines, teacher to mAP, on a small drawn devkit; and what they refuse."""
 
 import json
+import math
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.conftest import Refused, Script
 from tools.demo.drawn_set import make_drawn_set
 from utils.cli import program
 from utils.engine.checkpoint import save_checkpoint
-from utils.engine.log import read_metrics
+from utils.engine.log import curves, draw_curves, read_metrics
 
 SMALL = ["--backbone", "resnet18(width=0.125)", "--no-pretrained", "--epochs", "1"]
 SMALL += ["--batch-size", "4", "--workers", "1", "--device", "cpu"]
@@ -49,6 +50,8 @@ def test_two_stages_write_everything(runs: Path) -> None:
         (row,) = read_metrics(runs / name / "metrics.jsonl")
         assert all(f"{part}/{term}" in row for part in ("train", "val") for term in terms)
         assert 0 <= row["mAP"] <= 1
+        with Image.open(draw_curves(runs / name)) as picture:
+            assert picture.height == 300 * math.ceil(len(curves([row])) / 3)
     best = torch.load(runs / "student/best.pth", weights_only=True)
     assert best["backbone"] == "resnet18(width=0.125)"  # the student's, and nothing of the teacher
     assert not any("teacher" in key for key in best["model"])

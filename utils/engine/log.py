@@ -116,13 +116,18 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 
 def draw_curves(folder: str | Path) -> Path:
     """Draws `curves.png` from a run's metrics: the mAP, each loss, train and val, and the rate."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     folder = Path(folder)
     panels = curves(read_metrics(folder / METRICS))
     columns = 3
     lines = max(1, math.ceil(len(panels) / columns))
-    figure = Figure(figsize=(4.2 * columns, 3 * lines), layout="tight")
+    width, height = 4.2 * columns, 3 * lines
+    figure = Figure(figsize=(width, height), dpi=100)
+    # In inches: a layout of matplotlib's, or its `savefig`, draws everything a second time.
+    left, right, bottom, top = 0.8, width - 0.15, 0.5, height - 0.3
+    figure.subplots_adjust(left / width, bottom / height, right / width, top / height, 0.27, 0.36)
     for i, (title, series) in enumerate(panels.items()):
         axes = figure.add_subplot(lines, columns, i + 1)
         for name, points in series.items():
@@ -134,7 +139,7 @@ def draw_curves(folder: str | Path) -> Path:
         axes.grid(alpha=0.3)
         axes.legend()
     path = folder / "curves.png"
-    figure.savefig(path, dpi=100)
+    FigureCanvasAgg(figure).print_png(path)
     return path
 
 
