@@ -11,6 +11,7 @@ from threading import Lock
 import pytest
 import torch
 
+from tests.soak.launcher import Launcher, read_curves
 from tools.demo.drawn_set import make_drawn_set
 from tools.tune.search import SCRIPT, settings_flags
 from utils.cli import run
@@ -49,12 +50,27 @@ def _same_arithmetic() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_curves() -> Iterator[None]:
+    """Runs draw no curves; tests that look at some draw them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("utils.engine.runs.draw_curves", read_curves)
+        yield
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A devkit of 8 training, 4 validation and 6 test images; tests must not write into it."""
     devkit = tmp_path_factory.mktemp("drawn") / "VOCdevkit"
     make_drawn_set(devkit, train=8, val=4, test=6, seed=1)
     return devkit
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    """Runs scripts in processes of their own."""
+    with Launcher() as running:
+        yield running
 
 
 def main_of(name: str) -> Callable[[Sequence[str] | None], None]:

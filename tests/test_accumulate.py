@@ -1,6 +1,6 @@
 """Gradients of a batch's parts add up to those of the batch, whatever is divided by what."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,12 +110,6 @@ def test_the_divisor_by_hand() -> None:
     labels[1, :3] = 1
     assert criterion.divisor(labels).item() == 3
     assert criterion.divisor(labels, parts=2).item() == 1.5
-
-
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    with Launcher() as running:
-        yield running
 
 
 def test_runs_in_parts_are_runs_in_one_piece(

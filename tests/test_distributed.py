@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -29,12 +29,6 @@ from utils.engine.log import read_metrics
 from utils.runtime import distributed
 
 SMALL = ["--backbone", "resnet18(width=0.125)"]
-
-
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    with Launcher() as running:
-        yield running
 
 
 def request(devkit: Path, logs: Path, name: str, *extra: object) -> Request:

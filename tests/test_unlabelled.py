@@ -1,7 +1,7 @@
 """Images without labels: from a list and JPEGs to a student, whatever stops or shares the run."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -138,12 +138,6 @@ def test_other_unlabelled_images_within_an_epoch_are_refused(
         frames.write_text(everything)
     assert "it stopped within an epoch with" in line
     assert "'unlabelled': 5" in line
-
-
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    with Launcher() as running:
-        yield running
 
 
 def test_several_processes_and_parts_train_the_weights_of_one(

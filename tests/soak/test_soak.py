@@ -3,7 +3,6 @@
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,6 @@ import torch
 from tests.soak.launcher import Launcher, Request
 from utils.engine.checkpoint import has_checkpoint
 from utils.engine.log import read_rows
-
-
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    with Launcher() as running:
-        yield running
 
 
 def arguments(devkit: Path, logs: Path, name: str, val_every: int) -> list[str]:
