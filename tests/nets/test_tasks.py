@@ -5,6 +5,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from nets.backbones import BACKBONES
 from nets.distillers import DISTILLERS
 from nets.matching import match
 from nets.multibox_loss import MultiBoxLoss
@@ -14,6 +15,7 @@ from nets.postprocess import postprocess
 from nets.schedule import Schedule
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask, check_compatible
+from tests.soak.launcher import Plain
 from utils.config import TrainConfig
 from utils.engine.ledger import weighted
 from utils.engine.optim import make_optimizer
@@ -37,10 +39,15 @@ def detection_task() -> DetectionTask:
     return DetectionTask(SSD300(TINY, 2), MultiBoxLoss(), {"conf": 2.0, "loc": 0.25})
 
 
-def distill_task(*, shares: dict[str, float] | None = None, **distillers: float) -> DistillTask:
+def distill_task(
+    *,
+    networks: tuple[str, str] = (TINY, OTHER),
+    shares: dict[str, float] | None = None,
+    **distillers: float,
+) -> DistillTask:
     """A student and a teacher of two kinds; distillers by name, with their weights."""
     torch.manual_seed(0)
-    student, teacher = SSD300(TINY, 2), SSD300(OTHER, 2)
+    student, teacher = (SSD300(name, 2) for name in networks)
     made = {
         name: DISTILLERS[name](
             student_channels=student.channels, teacher_channels=teacher.channels, weight=weight
@@ -49,6 +56,13 @@ def distill_task(*, shares: dict[str, float] | None = None, **distillers: float)
     }
     weights = KD_WEIGHTS | {name: d.weight for name, d in made.items()}
     return DistillTask(student, teacher, MultiBoxLoss_KD(), weights, made, shares=shares)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Networks that are traced in no time, where it is not the networks that are tested."""
+    monkeypatch.setitem(BACKBONES, "plain", Plain)
+    return "plain", "plain"
 
 
 class TestTotal:
@@ -242,9 +256,9 @@ class TestShares:
         assert other.loudness.heard.all()
         assert torch.equal(other.loudness.logs, task.loudness.logs)
 
-    def test_it_is_one_graph_however_weights_move(self):
+    def test_it_is_one_graph_however_weights_move(self, quick):
         torch._dynamo.reset()
-        task = distill_task(shares=self.ASKED, cwd=1.0)
+        task = distill_task(networks=quick, shares=self.ASKED, cwd=1.0)
         compiled = torch.compile(task, fullgraph=True, backend="eager")
         compiled(*batch())
         with torch.compiler.set_stance("fail_on_recompile"):
@@ -370,10 +384,10 @@ class TestUnlabelled:
             assert labels[i, :count].tolist() == detected.labels[i, :count].tolist()
             torch.testing.assert_close(boxes[i, :count], detected.boxes[i, :count])
 
-    def test_it_is_one_graph_for_all_batches(self, monkeypatch):
+    def test_it_is_one_graph_for_all_batches(self, quick, monkeypatch):
         monkeypatch.setattr("nets.pseudo.SLOTS", 4)
         torch._dynamo.reset()
-        task, (images, targets) = self.sure(), batch()
+        task, (images, targets) = self.sure(distill_task(networks=quick, cwd=1.0, dkd=1.0)), batch()
         compiled = torch.compile(task, fullgraph=True, backend="eager")
         compiled(images, targets, torch.arange(2), None, self.SECOND)
         with torch.compiler.set_stance("fail_on_recompile"):
