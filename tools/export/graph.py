@@ -30,6 +30,8 @@ from tools.export.shrink import shrink
 from utils.data.augment import IMAGE_SIZE
 from utils.show.report import cost
 
+MEAN = "mean"  # the constant in a network's graph
+
 
 class Heads(nn.Module):
     """What of an SSD300 goes into the file: `[B, 3, 300, 300]` -> logits, offsets."""
@@ -96,9 +98,9 @@ def fold_normalisation(graph: Any) -> None:
     graph.node.remove(divide)
     graph.initializer.remove(deviation)
     subtract.input[1] = "mean_row"
-    graph.node.insert(0, helper.make_node("Expand", ["mean", "row_shape"], ["mean_row"]))
+    graph.node.insert(0, helper.make_node("Expand", [MEAN, "row_shape"], ["mean_row"]))
     shape = np.array(row.shape, np.int64)
-    mean.CopyFrom(numpy_helper.from_array(row[..., :1].copy(), "mean"))
+    mean.CopyFrom(numpy_helper.from_array(row[..., :1].copy(), MEAN))
     graph.initializer.append(numpy_helper.from_array(shape, "row_shape"))
 
 

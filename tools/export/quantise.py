@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tools.export.graph import MEAN
 from utils.data.augment import resize
 from utils.data.store import Store
 
 # What is not in this list stays float. Softmax, boxes and suppression come later and stay, too.
 IN_EIGHT_BITS = ["Conv", "Add"]
-# The range of an activation is the mean over batches of this many images, later ones weighing a
-# twentieth: the extremes of all images together cost 0.4 points of COCO AP on NEU-DET.
-BATCH, NEW = 8, 0.05
+BATCH = 8  # images at once; what they show does not depend on it
 
 
 class Images:
@@ -49,9 +48,11 @@ def quantise(network: Any, images: Images) -> Any:
     """The same graph with weights and activations in eight bits; an `onnx.ModelProto`.
 
     Weights are signed, with a scale for each output channel; activations are unsigned, and their
-    range is what `images` show on average. An output of a convolution is quantised after its ReLU,
-    or not at all: so logits and offsets leave the heads as floats. Biases stay floats in the file,
-    which is smaller so; ONNX Runtime (from 1.21) makes 32-bit integers of them when it loads it.
+    range is from the least to the greatest that `images` show. The range of pixels is known: taken
+    from images, too, it would cut the bright and dark ones of others. An output of a convolution is
+    quantised after its ReLU, or not at all: so logits and offsets leave the heads as floats. Biases
+    stay floats in the file, which is smaller so; ONNX Runtime (from 1.21) makes integers of them
+    when it loads it.
 
     Args:
         network: of `tools.export.graph.network_graph`.
@@ -76,8 +77,20 @@ def quantise(network: Any, images: Images) -> Any:
             extra_options={
                 "OpTypesToExcludeOutputQuantization": ["Conv"],
                 "QuantizeBias": False,
-                "CalibMovingAverage": True,
-                "CalibMovingAverageConstant": NEW,
+                "TensorQuantOverrides": pixel_range(network),
             },
         )
         return onnx.load(path)
+
+
+def pixel_range(network: Any) -> dict[str, list[dict[str, np.float32]]]:
+    """The range of pixels 0..255 once their mean is subtracted, by the name of that tensor."""
+    from onnx import numpy_helper
+
+    subtract = next(node for node in network.graph.node if node.op_type == "Sub")
+    [mean] = [numpy_helper.to_array(x) for x in network.graph.initializer if x.name == MEAN]
+    return {
+        subtract.output[0]: [
+            {"rmin": np.float32(-mean.max()), "rmax": np.float32(255 - mean.min())}
+        ]
+    }

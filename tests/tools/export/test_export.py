@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from nets.detect import cost_of, detect, detect_images
 from nets.exported import Exported
@@ -173,6 +173,11 @@ def test_eight_bits(weights, exported, drawn, tmp_path, script, capsys):
     assert {made_by[c.input[1]] for c in convolutions} == {"DequantizeLinear"}
     softmax = next(node for node in graph.node if node.op_type == "Softmax")
     assert made_by[softmax.input[0]] == "Concat"  # straight from the heads
+    # Pixels 0..255 less their mean of 103.53 to 123.675: -123.675 to 151.47, in 255 steps of 1.079.
+    first = next(node for node in graph.node if node.op_type == "QuantizeLinear")
+    values = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    assert values[first.input[1]] == pytest.approx(275.145 / 255)
+    assert values[first.input[2]] == 115  # 123.675 / 1.079
     # What calibration has seen comes out nearly as it was.
     image = Images(open_train(drawn), 1, rounded=False).get_next()["floats"]
     before, after = (detect(Exported(path), torch.from_numpy(image)) for path in (exported, out))
