@@ -30,14 +30,14 @@ class Format(NamedTuple):
 
     paths: str
     number: int  # of the paths; the first may be several where there are more
-    read: Callable[[Sequence[str], str], Source]  # paths, --classes
+    read: Callable[[Sequence[str], argparse.Namespace], Source]  # paths, settings
 
 
 FORMATS = {
     "coco": Format("JSON... IMAGES", 2, lambda paths, _: coco.read(paths[:-1], paths[-1])),
-    "yolo": Format("DATA.yaml", 1, lambda paths, classes: yolo.read(paths[0], classes)),
+    "yolo": Format("DATA.yaml", 1, lambda paths, config: yolo.read(paths[0], config.classes)),
     "labelme": Format("FOLDER", 1, lambda paths, _: labelme.read(paths[0])),
-    "csv": Format("FILE IMAGES", 2, lambda paths, _: csv_rows.read(paths[0], paths[1])),
+    "csv": Format("FILE IMAGES", 2, lambda p, config: csv_rows.read(p[0], p[1], config.one_based)),
 }
 
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None) -> None:
     *paths, destination = config.paths
     year = Path(destination)
     check_destination(year)
-    source = FORMATS[config.format].read(paths, config.classes)
+    source = FORMATS[config.format].read(paths, config)
     problems = check(source, config.clip)
     for line in listed(problems):
         print(f"left out: {line}" if config.skip_bad else line)
@@ -89,6 +89,11 @@ def command_line(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--classes", default="", help="class list of a YOLO folder without data.yaml"
     )
     parser.add_argument(
+        "--one-based",
+        action="store_true",
+        help="the pixels of a table are VOC's: the first is 1, and the last is inside the box",
+    )
+    parser.add_argument(
         "--clip", action="store_true", help="cut boxes that reach out of their image at its border"
     )
     parser.add_argument(
@@ -109,6 +114,8 @@ def command_line(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--{name} must be in 0 .. 1, not {share}")
     if config.classes and config.format != "yolo":
         parser.error(f"--classes: {config.format} names its classes itself; leave it out")
+    if config.one_based and config.format != "csv":
+        parser.error(f"--one-based is for a table; {config.format} says itself where pixels begin")
     return config
 
 

@@ -42,10 +42,15 @@ class Row(NamedTuple):
     cells: dict[str, str]
 
 
-def read(file: str, images: str) -> Source:
+def read(file: str, images: str, one_based: bool = False) -> Source:
     """Reads a table; a line with a picture and no box stands for a picture without objects.
 
     Coordinates are continuous pixels counted from 0, or fractions where none is above 1.
+
+    Args:
+        file: the table.
+        images: the folder of its pictures.
+        one_based: they are VOC's: the first pixel is 1, and the last one is inside the box.
 
     Raises:
         FileNotFoundError, ValueError: something is missing, or is no such table.
@@ -57,6 +62,11 @@ def read(file: str, images: str) -> Source:
     if not rows:
         raise ValueError(f"{path}: has no line with a picture")
     fractions = all(_small(row.cells[end]) for row in rows for end in ENDS)
+    if fractions and one_based:
+        raise ValueError(
+            f"{path}: no coordinate is above 1, so they are fractions of the picture; "
+            "leave out --one-based"
+        )
     pictures: dict[str, Picture | None] = {}  # None: a problem of its own, told once
     for row in rows:
         name = row.cells["image"]
@@ -72,13 +82,18 @@ def read(file: str, images: str) -> Source:
         try:
             left, top, right, bottom = (_number(row.cells[end], end) for end in ENDS)
             difficult = row.cells.get("difficult", "").lower() in ("1", "true", "yes")
-            box = (left, top, right, bottom)
+            box = (left - one_based, top - one_based, right, bottom)
             picture.objects.append(Object(row.where, row.cells["label"], box, difficult))
         except ValueError as error:
             source.problems.append(f"{row.where}: {error}")
     source.pictures = [picture for picture in pictures.values() if picture is not None]
     source.classes = sorted({o.name for picture in source.pictures for o in picture.objects})
-    unit = "fractions of the picture, since none is above 1" if fractions else "pixels from 0"
+    if fractions:
+        unit = "fractions of the picture, since none is above 1"
+    elif one_based:
+        unit = "VOC's pixels: the first is 1, the last is inside"
+    else:
+        unit = "pixels from 0; if they come from VOC's XML, where the first is 1, pass --one-based"
     source.notes.append(f"{path}: coordinates are taken as {unit}")
     return source
 

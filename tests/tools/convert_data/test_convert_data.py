@@ -262,6 +262,7 @@ def test_a_write_that_fails_leaves_nothing(
         (("yolo", "a.yaml", "b.yaml", "d/x"), "write: yolo DATA.yaml DEVKIT/NAME"),
         (("yolo", "a.yaml", "d/x", "--val", "1"), r"--val must be in 0 \.\. 1, not 1.0"),
         (("csv", "a.csv", ".", "d/x", "--classes", "c"), "--classes: csv names its classes itself"),
+        (("yolo", "a.yaml", "d/x", "--one-based"), "--one-based is for a table; yolo says itself"),
         (("voc", "a", "b"), "invalid choice: 'voc'"),
         (("coco", "a.json", ".", "d/x"), "a.json: no such file"),
         (("coco", "a.json", "nowhere", "d/x"), "nowhere: no such folder of images"),

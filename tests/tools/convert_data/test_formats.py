@@ -250,6 +250,18 @@ def test_tables_in_pixels(lines: list[str], tmp_path: Path) -> None:
     assert not source.problems
 
 
+def test_tables_in_the_pixels_of_voc(tmp_path: Path) -> None:
+    # Columns 2 to 3 and rows 2 to 4 of the picture, counted from 1, begin where 1 pixel has passed.
+    voc = csv_file(tmp_path, "image,xmin,ymin,xmax,ymax,label", "7.jpg,2,2,3,4,cat", "7.jpg,,,,,")
+    source = csv_rows.read(*voc, one_based=True)
+    assert objects(source) == [("cat", 1, 1, 3, 4, False)]
+    assert source.notes[0].endswith("VOC's pixels: the first is 1, the last is inside")
+    assert csv_rows.read(*voc).notes[0].endswith("the first is 1, pass --one-based")
+    fractions = csv_file(tmp_path, "7.jpg,0.1,0.2,0.3,0.4,cat")
+    with pytest.raises(ValueError, match="so they are fractions of the picture; leave out --one-"):
+        csv_rows.read(*fractions, one_based=True)
+
+
 @pytest.mark.parametrize(
     "lines",
     [
