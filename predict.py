@@ -212,6 +212,11 @@ def report(config: PredictConfig, facts: dict[str, Any]) -> None:
             for name, row in network["counts"].items():
                 print(f"{name:{width}}  {row['objects']:7}  {row['images']:6}")
         print(f"{facts[what]} {what}, {network['detections']} detections -> {config.out}")
+        if not network["detections"] and config.score > 0.02:
+            print(
+                f"nothing scores {config.score:g} or more; --score {config.score / 5:g} shows what "
+                "it is less sure of"
+            )
         parts = {**facts["milliseconds_each"], **network["milliseconds_each"]}
         order = sorted(parts, key=lambda part: part == "drawing and writing")
         each = ", ".join(f"{part} {parts[part]:.1f} ms" for part in order)

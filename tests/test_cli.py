@@ -17,6 +17,7 @@ from tests.browser import check_page
 from tests.conftest import Refused, Script
 from tools.demo.drawn_set import make_drawn_set
 from utils.cli import program
+from utils.config import PredictConfig
 from utils.engine.checkpoint import save_checkpoint
 from utils.engine.log import curves, draw_curves, read_metrics
 
@@ -162,6 +163,20 @@ def test_predictions_on_a_folder_and_a_video(runs: Path, tmp_path: Path, script:
     assert len(json.loads((tmp_path / "b/detections.json").read_text())) == 4
     assert (tmp_path / "b/clip.mp4").stat().st_size > 0
     assert json.loads((tmp_path / "b/summary.json").read_text())["frames"] == 4
+
+
+@pytest.mark.parametrize(("score", "hint"), [(0.5, "--score 0.1 shows what"), (0.01, None)])
+def test_nothing_found_is_told_how_to_find_more(
+    score: float, hint: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from predict import report
+
+    times: dict[str, dict[str, float]] = {"seconds": {}, "milliseconds_each": {}}
+    facts = {"images": 3, "networks": [{"detections": 0, "counts": {}, **times}], **times}
+    report(PredictConfig(weights="w", source="s", score=score), facts)
+    _, *lines = capsys.readouterr().out.splitlines()
+    said = [line for line in lines if line.startswith("nothing scores ")]
+    assert [hint in line for line in said] == ([True] if hint else [])
 
 
 def test_predictions_of_two_networks_with_everything(

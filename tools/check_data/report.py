@@ -26,7 +26,8 @@ EXAMPLES = 20
 def write_page(path: str | Path, report: Mapping[str, Any], figures: Sequence[Figure]) -> None:
     """Writes the page, whole or not at all; `report` is what tools.check_data writes as JSON."""
     train, val = (", ".join(report[side]) or "none" for side in ("train", "val"))
-    page = Page(report["data"], f"training: {train} · validation: {val}")
+    sets = {split.partition("/")[0]: None for side in ("train", "val") for split in report[side]}
+    page = Page(", ".join(sets), f"{report['data']} · training: {train} · validation: {val}")
     page.verdict(report["verdict"], "good" if report["trainable"] else "bad")
     page.section("", totals(report))
     page.section("Faults", fault_table(report))

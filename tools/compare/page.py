@@ -8,7 +8,7 @@ from tools.compare.comparison import METRICS
 from tools.compare.text import interval, signed, spread, verdicts
 from tools.compare.variants import BASELINE
 from utils.show.dots import Row, dots
-from utils.show.page import Markup, Page, bullets, element, folded, grid, paragraph, table
+from utils.show.page import Markup, Page, bullets, code, element, folded, grid, paragraph, table
 
 
 def page(comparison: Mapping[str, Any]) -> Page:
@@ -26,7 +26,7 @@ def page(comparison: Mapping[str, Any]) -> Page:
         shown.section("Where it comes from", paragraph(note, "faint"), gain_table(gained))
     commands = [comparison["teacher"]["command"]]
     commands += [command for row in variants.values() for command in row["commands"]]
-    lines = [element("pre", command) for command in commands if command]
+    lines = [code(command, "pre") for command in commands if command]
     shown.section("", folded(f"the {len(lines)} commands", *lines))
     return shown
 
@@ -35,7 +35,7 @@ def plain(sentence: str) -> Markup:
     """A sentence of `verdicts`, whose marks are Markdown's, for a page."""
     parts: list[str] = []
     for i, bold in enumerate(sentence.split("**")):
-        codes = [element("code", p) if j % 2 else p for j, p in enumerate(bold.split("`"))]
+        codes = [code(p) if j % 2 else p for j, p in enumerate(bold.split("`"))]
         parts += [element("b", *codes)] if i % 2 else codes
     return element("span", *parts)
 

@@ -9,7 +9,7 @@ from tools.views import view_of
 from utils.config import DataConfig
 from utils.data.store import open_store
 from utils.runtime.device import choose_device
-from utils.show.page import Page, bullets, element, paragraph, table
+from utils.show.page import Page, bullets, code, paragraph, table
 from utils.show.run_page import PAGE, add_runs, read_run
 
 PROTOCOLS = (("voc07", "mAP"), ("voc10", "mAP"), ("coco", "AP"))
@@ -49,7 +49,7 @@ def write_story(
     store = open_store(config, ["VOC2007/test"], names, choose_device(config.device))
     networks = {title: out / name / "best.pth" for title, name in folders.items()}
     add_runs(page, runs, view_of("the test images", networks, store, names, config.batch_size))
-    page.section("Next", element("pre", commands))
+    page.section("Next", code(commands, "pre"))
     page.write(out / PAGE)
     return out / PAGE
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -81,6 +82,15 @@ class Page:
 def paragraph(text: str, kind: str = "") -> Markup:
     """A paragraph; `faint` for what explains, `bad`, `odd` or `good` for what judges."""
     return element("p", text, class_=kind) if kind else element("p", text)
+
+
+def code(text: str, tag: str = "code") -> Markup:
+    """A command as typed, or several in a `pre`: broken between words, not behind a flag's hyphens.
+
+    A word that is longer than a line is broken anywhere.
+    """
+    parts = re.split(r"(\s+)", text)
+    return element(tag, *(element("span", part) if part.strip() else part for part in parts))
 
 
 def bullets(lines: Sequence[str]) -> Markup:

@@ -12,7 +12,7 @@ from utils.show.examples import SHOWN, View
 from utils.show.page import (
     Markup,
     Page,
-    element,
+    code,
     folded,
     grid,
     paragraph,
@@ -149,7 +149,7 @@ def fact_of(run: Run) -> dict[str, str]:
     images = f" ({about['images']} images)" if "images" in about else ""
     others = about.get("unlabelled", 0)
     found = {
-        "command": element("code", origin.get("command", "")) if origin.get("command") else "",
+        "command": code(origin.get("command", "")) if origin.get("command") else "",
         "network": f"{about.get('backbone', '')}, priors {about.get('layout', '')}",
         "teacher": settings.get("teacher", ""),
         "starts from": starts_from(settings),

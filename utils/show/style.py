@@ -47,6 +47,7 @@ th { font-weight: 500; font-size: 13px; } tr:last-child > td { border-bottom: 0;
 .words td + td { overflow-wrap: anywhere; min-width: 110px; }
 .number { text-align: right; white-space: nowrap; }
 code, pre { font: 13px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
+code span, pre span { display: inline-block; max-width: 100%; }
 pre { white-space: pre-wrap; margin: 6px 0; }
 summary { cursor: pointer; } details { margin: 8px 0; }
 details li { overflow-wrap: anywhere; font-size: 13px; }

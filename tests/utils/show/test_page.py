@@ -11,6 +11,7 @@ from utils.show.page import (
     Markup,
     Page,
     bullets,
+    code,
     element,
     figure,
     folded,
@@ -71,6 +72,12 @@ def test_text_is_escaped_once_and_markup_is_not() -> None:
     text = page.text()
     assert "<script" not in text
     assert text.count("</style>") == 1
+
+
+def test_commands_break_between_words_alone() -> None:
+    assert code("a --b") == "<code><span>a</span> <span>--b</span></code>"
+    assert code("a\n <b", "pre") == "<pre><span>a</span>\n <span>&lt;b</span></pre>"
+    assert code("") == "<code></code>"
 
 
 def test_tables_align_words_and_numbers() -> None:
