@@ -21,22 +21,28 @@ from nets.backbones import BACKBONES
 from nets.detect import detect_images
 from nets.postprocess import Limits
 from nets.saved import load_network
+from nets.ssd import SSD300
+from nets.stages import both_stages
 from tools.demo.drawn_set import make_drawn_set
 from tools.demo.story import write_story
 from tools.jobs import script, script_beside, typed
 from utils import spec
 from utils.cli import parse_arguments, run
-from utils.config import TrainConfig, at_least, option
+from utils.config import DistillConfig, TrainConfig, at_least, option
 from utils.data.images import read_image
 from utils.data.voc import read_classes, read_split
 from utils.files import check_folder
 from utils.runtime.device import native_bf16
 from utils.show.draw import draw_boxes, side_by_side
+from utils.show.report import duration
 
 MARKER = "made_by_demo"
 # In how many ways each image is shown to the student whose teacher is asked once about each.
 TEACHER_VIEWS = 10
 TEACHER, ALONE, DISTILLED = "teacher", "student alone", "student distilled"
+# For the time left, beside the teacher's training on half of the cores: how much faster all of them
+# train, and what the three evaluations take.
+ALL_CORES, EVALUATIONS = 1.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def main(arguments: Sequence[str] | None) -> None:
     out = empty_folder(Path(config.out))
     devkit = out / "VOCdevkit"
     make_drawn_set(devkit, train=config.train, val=0, test=config.test, seed=config.seed)
-    started = time.perf_counter()
+    started, second = time.perf_counter(), second_step(config)
     shared = ["--data", devkit, "--train", "VOC2007/train", "--val", "VOC2007/test"]
     shared += ["--classes", devkit / "VOC2007/classes.txt", "--logs", out, "--no-pretrained"]
     shared += ["--batch-size", "8", "--seed", config.seed, "--val-every", "0", "--workers", "1"]
@@ -77,7 +83,7 @@ def main(arguments: Sequence[str] | None) -> None:
     shared += ["--amp", "auto" if torch.cuda.is_available() else "bf16" if native_bf16() else "off"]
     teacher = [*shared, "--backbone", config.teacher, "--epochs", config.teacher_epochs]
     student = [*shared, "--backbone", config.student, "--epochs", config.student_epochs]
-    print(f"1 of 3: the teacher, and beside it {ALONE}; a line a minute says how far each is")
+    print(f"1 of 3: the {TEACHER}, and beside it {ALONE}; a line a minute says how far each is")
     # Two runs of half the cores each do more than one after the other with all of them.
     half = max(1, (os.cpu_count() or 1) // 2)
     with ThreadPoolExecutor() as pool:
@@ -87,12 +93,12 @@ def main(arguments: Sequence[str] | None) -> None:
         ]
     for finished in runs:
         finished.result()
-    print(f"\n2 of 3: {DISTILLED}")
+    print(f"\n2 of 3, {time_left(started, 1, second + EVALUATIONS)}: {DISTILLED}")
     taught = ["--name", "distilled", "--teacher", out / "teacher/best.pth", "--preset", "soft"]
     taught += ["--teacher-views", TEACHER_VIEWS]
     script("train_kd.py", *student, *taught)
 
-    print("\n3 of 3: all three on the test images")
+    print(f"\n3 of 3, {time_left(started, 1 + second, EVALUATIONS)}: all three on the test images")
     reports = {}
     for title, name in ((TEACHER, "teacher"), (ALONE, "alone"), (DISTILLED, "distilled")):
         folder = out / name
@@ -109,6 +115,22 @@ def main(arguments: Sequence[str] | None) -> None:
     page = write_story(out, folders, reports, done(config, minutes), what_next(out))
     print(f"\n{text}\n\npictures: {picture}, {out}/*/curves.png, {out}/*/precision_recall.png")
     print(f"{minutes:.1f} minutes\n\n{what_next(out)}\n\nthe whole story on a page: {page}")
+
+
+def second_step(config: DemoConfig) -> float:
+    """About how long the distilled student takes, as a multiple of the teacher beside another."""
+    networks = [SSD300(text, 5) for text in (config.student, config.teacher)]
+    wanted = DistillConfig(
+        epochs=config.student_epochs,
+        teacher_epochs=config.teacher_epochs,
+        teacher_views=TEACHER_VIEWS,
+    )
+    return both_stages(wanted, *networks)[0].after / ALL_CORES
+
+
+def time_left(started: float, done: float, ahead: float) -> str:
+    """`about 2 min left`, where `done` of any unit have taken the time since `started`."""
+    return f"about {duration((time.perf_counter() - started) / done * ahead)} left"
 
 
 def done(config: DemoConfig, minutes: float) -> list[str]:
