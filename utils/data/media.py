@@ -171,7 +171,8 @@ def open_url(url: str) -> Source:
         raise ValueError(f"--source {url}: nothing there that can be played; check the address")
     known = path.suffix.lower() in VIDEO_SUFFIXES  # a file that is somewhere else
     name = path.stem or "".join(c if c.isalnum() else "-" for c in parts.hostname or "stream")
-    return frames_of(capture, name, live=not known)
+    frames = read_video(capture, url if known else "", "; download it, and name the file")
+    return Source(frames, True, name, frame_rate(capture), live=not known)
 
 
 def fetched(url: str) -> npt.NDArray[np.uint8]:
@@ -230,8 +231,11 @@ def frame_rate(capture: cv2.VideoCapture) -> float:
     return fps if 0 < fps <= 1000 else 25.0
 
 
-def read_video(capture: cv2.VideoCapture, path: str = "") -> Iterator[Frame]:
-    """Frames until the video ends; says in a line where a file promises more than it has."""
+def read_video(capture: cv2.VideoCapture, path: str = "", remedy: str = "") -> Iterator[Frame]:
+    """Frames until the video ends; says in a line where a file promises more than it has.
+
+    A server that cannot begin in the middle of a file may give none of them.
+    """
     number = 0
     try:
         while True:
@@ -239,7 +243,8 @@ def read_video(capture: cv2.VideoCapture, path: str = "") -> Iterator[Frame]:
             if not more:
                 promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if path else 0
                 if number < promised:
-                    print(f"warning: {path}: only {number} of {promised} frames can be read")
+                    found = f"only {number} of {promised} frames can be read"
+                    print(f"warning: {path}: {found}{remedy}")
                 return
             yield Frame(f"{number:06d}", np.ascontiguousarray(image[..., ::-1]).astype(np.uint8))
             number += 1

@@ -121,6 +121,8 @@ class Window(contextlib.ExitStack):
         super().__init__()
         if not has_display():
             raise ValueError("--show: there is no display here; leave it out and look into --out")
+        # The Qt inside OpenCV complains in ten lines that it came without fonts; it shows none.
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
         self.video = video
         self.callback(cv2.destroyAllWindows)
 

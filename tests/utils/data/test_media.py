@@ -154,3 +154,23 @@ def test_what_is_behind_a_url(tmp_path: Path, site: str, capfd: pytest.CaptureFi
     with pytest.raises(ValueError, match="nothing there that can be played"):
         open_source(f"{site}/gone.avi")
     assert capfd.readouterr().err == ""
+
+
+def test_a_film_whose_server_cannot_seek_is_said_to_be_one(
+    tmp_path: Path, site: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # An mp4 says at its end where its frames are; this server begins every answer at the start.
+    writer = cv2.VideoWriter(
+        str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (320, 320)
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (9, 320, 320, 3), dtype=np.uint8)
+    for image in noise:
+        writer.write(image)
+    writer.release()
+    assert len(list(open_source(str(tmp_path / "a.mp4")).frames)) == 9
+    found = len(list(open_source(f"{site}/a.mp4").frames))
+    assert found < 9
+    said = f"only {found} of 9 frames can be read; download it, and name the file"
+    printed = capfd.readouterr()
+    assert said in printed.out
+    assert printed.err == ""
