@@ -16,6 +16,7 @@ from utils.show.report import duration
 
 EVERY = 60.0  # seconds between lines where there is no terminal for a bar
 WIDEST = 100  # letters of a line
+NARROWEST = 8  # of them for a column, with a blank in front
 ROOM = WIDEST - 40  # of them for score and losses, between the epoch's number and pace and time
 BAR = "{percentage:3.0f}%|{bar}| {desc}"  # tqdm would put a comma before a postfix
 MARGIN = 9  # letters before what an opening line says
@@ -180,12 +181,15 @@ def columns(metrics: Mapping[str, Any], weights: Mapping[str, float]) -> tuple[s
     last = {"images/s": "-" if pace is None else f"{pace:.0f}"}
     head, row = "", ""
     for name, text in [*cells.items(), *last.items()]:
-        width = max(8, len(name) + 1)
+        width = max(NARROWEST, len(name) + 1)
         if name in last or len(head) + width <= ROOM:
             head, row = head + f"{name:>{width}}", row + f"{text:>{width}}"
     return head, row
 
 
 def number(value: float | None) -> str:
-    """Four digits; a dash for what is not known."""
-    return "-" if value is None else f"{value:#.4g}"
+    """Four digits, fewer where they take more than seven letters; a dash for what is not known."""
+    if value is None:
+        return "-"
+    texts = [f"{value:#.{digits}g}" for digits in (4, 3, 2, 1)]
+    return next((text for text in texts if len(text) < NARROWEST), texts[-1])

@@ -9,7 +9,7 @@ import pytest
 
 from utils.config import TrainConfig
 from utils.engine import terminal
-from utils.engine.terminal import WIDEST, Progress, Stage, columns, opening
+from utils.engine.terminal import WIDEST, Progress, Stage, columns, number, opening
 
 WEIGHTS = {"soft": 3.0, "conf": 0.7, "l2": 0.0, "loc": 1.0}
 METRICS = {
@@ -55,6 +55,17 @@ def test_columns_begin_with_the_score_and_leave_out_terms_of_no_weight() -> None
     assert row.split() == ["41.2", "12.35", "11.00", "1.000", "123.4", "0.01234", "52"]
     assert len(head) == len(row)
     assert columns(METRICS, WEIGHTS)[1].split()[:3] == ["-", "12.35", "-"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((None, "-"), (0.01234, "0.01234"), (123.45, "123.5"), (-0.010023, "-0.0100")),
+        *((1.2345e-5, "1.2e-05"), (-1.2345e-5, "-1.e-05"), (12345678.0, "1.2e+07")),
+    ],
+)
+def test_numbers_leave_a_blank_between_columns(value: float | None, text: str) -> None:
+    assert number(value) == text
 
 
 def test_lines_fit(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
