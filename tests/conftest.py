@@ -11,10 +11,14 @@ from threading import Lock
 import pytest
 import torch
 
+from nets.saved import describe_network
+from nets.ssd import SSD300
 from tests.soak.launcher import Launcher, read_curves
 from tools.demo.drawn_set import make_drawn_set
 from tools.tune.search import SCRIPT, settings_flags
 from utils.cli import run
+from utils.data.voc import read_classes
+from utils.engine.checkpoint import save_checkpoint
 from utils.engine.interrupts import SIGNALS
 
 Script = Callable[..., int]
@@ -64,6 +68,17 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     devkit = tmp_path_factory.mktemp("drawn") / "VOCdevkit"
     make_drawn_set(devkit, train=8, val=4, test=6, seed=1)
     return devkit
+
+
+@pytest.fixture(scope="session")
+def untrained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a network of the drawn classes that has learnt nothing."""
+    names = read_classes(drawn / "VOC2007/classes.txt")
+    torch.manual_seed(0)
+    model = SSD300("resnet18(width=0.125)", len(names))
+    path = tmp_path_factory.mktemp("untrained") / "best.pth"
+    save_checkpoint(path, {**describe_network(model, names), "model": model.state_dict()})
+    return path
 
 
 @pytest.fixture(scope="session")

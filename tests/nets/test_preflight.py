@@ -68,13 +68,12 @@ def test_a_share_that_cannot_be_had_is_worth_one_too() -> None:
 
 
 @pytest.fixture
-def words(drawn: Path, tmp_path: Path, script: Callable[..., int]) -> list[object]:
-    """Flags of train_kd.py with an untrained teacher."""
+def words(drawn: Path, untrained: Path, tmp_path: Path) -> list[object]:
+    """Flags of train_kd.py."""
     shared = ["--data", drawn, "--train", "VOC2007/train", "--val", "VOC2007/val", "--epochs", 1]
     shared += ["--classes", drawn / "VOC2007/classes.txt", "--no-pretrained", "--device", "cpu"]
     shared += ["--batch-size", 4, "--backbone", TINY, "--logs", tmp_path]
-    assert script("train_teacher", *shared, "--lr", 1e-9, "--name", "teacher") == 0
-    return [*shared, "--teacher", tmp_path / "teacher/best.pth"]
+    return [*shared, "--teacher", untrained]
 
 
 def test_the_look_changes_nothing(
@@ -140,10 +139,9 @@ def test_without_validation_images_the_teacher_sees_those_of_training(
 
 def test_a_student_that_is_no_worse_than_its_teacher_is_noticed(
     words: list[object],
-    tmp_path: Path,
+    untrained: Path,
     script: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    weights = tmp_path / "teacher/best.pth"
-    assert script("train_kd", *words, "--name", "again", "--weights", weights) == 0
+    assert script("train_kd", *words, "--weights", untrained) == 0
     assert "a better teacher is needed" in capsys.readouterr().out

@@ -13,36 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from nets.saved import describe_network
-from nets.ssd import SSD300
 from tools.tune import study as studies
 from tools.tune.search import Range
 from utils.cli import parse_arguments
 from utils.config import DistillConfig
-from utils.data.voc import read_classes
-from utils.engine.checkpoint import save_checkpoint
 
 Script = Callable[..., int]
 NETWORK = "resnet18(width=0.05)"
 
 
-@pytest.fixture(scope="module")
-def teacher(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher that has learnt nothing."""
-    path = tmp_path_factory.mktemp("teacher") / "best.pth"
-    names = read_classes(drawn / "VOC2007/classes.txt")
-    torch.manual_seed(0)
-    model = SSD300(NETWORK, len(names))
-    save_checkpoint(path, {**describe_network(model, names), "model": model.state_dict()})
-    return path
-
-
 @pytest.fixture
-def training(drawn: Path, teacher: Path) -> list[str]:
+def training(drawn: Path, untrained: Path) -> list[str]:
     """What follows `--`, and `--`."""
-    words = ["--", "--teacher", teacher, "--backbone", NETWORK, "--no-pretrained", "--epochs", 3]
+    words = ["--", "--teacher", untrained, "--backbone", NETWORK, "--no-pretrained", "--epochs", 3]
     words += ["--data", drawn, "--classes", drawn / "VOC2007/classes.txt", "--device", "cpu"]
     words += ["--train", "VOC2007/train", "--val", "VOC2007/val", "--batch-size", 4]
     return [str(word) for word in words]
@@ -54,12 +38,15 @@ def test_a_search_that_is_interrupted_goes_on(
     script: Script,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     """Real students: the first is interrupted, then it and another one run to their ends."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "tune"
-    words = ["--out", out, "--trials", 2, "--search", "soft_weight", "temperature", *training]
-    words += ["--epochs", 1]
+
+    def words(trials: int, epochs: int = 1) -> list[object]:
+        own = ["--out", out, "--trials", trials, "--search", "soft_weight", "temperature"]
+        return [*own, *training, "--epochs", epochs]
 
     def ctrl_c() -> None:
         while not (out / "trial-0000/output.txt").exists():
@@ -68,10 +55,13 @@ def test_a_search_that_is_interrupted_goes_on(
 
     thread = threading.Thread(target=ctrl_c)
     thread.start()
-    assert script("tools.tune", *words) == 130
+    assert script("tools.tune", *words(1)) == 130
     thread.join()
     assert f"stopped by SIGINT; the same command goes on with {out}" in capsys.readouterr().err
-    assert script("tools.tune", *words) == 0
+    assert script("tools.tune", *words(1)) == 0
+    request.getfixturevalue("here")  # from now on in this process, which is quicker
+    capsys.readouterr()
+    assert script("tools.tune", *words(2)) == 0
     printed = capsys.readouterr().out
     report = json.loads((out / "trials.json").read_text())
     interrupted, default, other = report["trials"]
@@ -93,9 +83,9 @@ def test_a_search_that_is_interrupted_goes_on(
     assert (config.soft_weight, config.temperature) == (best["soft_weight"], best["temperature"])
     assert (config.backbone, config.epochs, config.name) == (NETWORK, 1, "tuned")
 
-    assert script("tools.tune", *words) == 0  # the budget is used up
+    assert script("tools.tune", *words(2)) == 0  # the budget is used up
     assert "trial 3" not in capsys.readouterr().out
-    assert script("tools.tune", *words, "--epochs", 2) == 2
+    assert script("tools.tune", *words(2, epochs=2)) == 2
     assert "the study's epochs is 1, this command's 2" in capsys.readouterr().err
 
 
