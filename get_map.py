@@ -24,9 +24,8 @@ from utils.metrics.evaluator import Evaluator
 from utils.metrics.result_files import class_files, load_detections, result_ids, save_detections
 from utils.runtime.device import choose_device, memory_for
 from utils.runtime.distributed import is_main
-from utils.show.confusion import draw_confusion
-from utils.show.draw import draw_precision_recall
 from utils.show.examples import SHOWN, View, worst_sheet
+from utils.show.plots import draw_confusion, draw_precision_recall
 from utils.show.report import average_precision, table, write_json
 
 

@@ -1,4 +1,4 @@
-"""Pictures for people: boxes on images, images side by side, precision-recall curves."""
+"""Pictures for people: boxes on images, images side by side."""
 
 import colorsys
 from collections.abc import Sequence
@@ -10,13 +10,11 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib import font_manager
-from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from utils.boxes import Targets
-from utils.metrics.evaluator import Evaluator
 
 Picture = npt.NDArray[np.uint8]
 
@@ -220,26 +218,3 @@ def over_heat(image: Picture, heat: npt.NDArray[np.float32]) -> Picture:
     # Where nothing is seen the image shows through; even the surest place keeps some of it.
     share = 0.25 + 0.45 * large[..., None]
     return np.asarray((1 - share) * grey + share * colour, np.uint8)
-
-
-def draw_precision_recall(evaluator: Evaluator, path: str | Path) -> None:
-    """Writes the precision-recall curve of every class with objects (VOC, IoU 0.5) as one PNG."""
-    ap = evaluator.result("voc10").per_class
-    names = [name for name in evaluator.class_names if not np.isnan(ap[name])]
-    figure = Figure(figsize=(8, max(5.0, 1.2 + 0.23 * len(names))), layout="constrained")
-    axes = figure.add_subplot()
-    for k, name in enumerate(names):
-        precision, recall, _ = evaluator.precision_recall(name)
-        colour = tuple(c / 255 for c in class_colour(k + 1))
-        style = ("-", "--", ":")[k % 3]
-        axes.plot(recall, precision, style, color=colour, label=f"{name}  {ap[name]:.3f}")
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    axes.set_title(
-        f"IoU 0.5, area under the curve (voc10): mean {np.mean([ap[n] for n in names]):.3f}"
-        if names
-        else "no objects"
-    )
-    axes.grid(alpha=0.3)
-    if names:
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    figure.savefig(path, dpi=100, format="png")

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture."""
+"""Plots of an evaluation: precision-recall curves, the confusion matrix."""
 
 from pathlib import Path
 
@@ -7,8 +7,32 @@ from matplotlib.figure import Figure
 
 from utils.metrics.confusion import confusion
 from utils.metrics.evaluator import Evaluator
+from utils.show.draw import class_colour
 
 MOST_NUMBERS = 25  # classes up to which the cells have numbers
+
+
+def draw_precision_recall(evaluator: Evaluator, path: str | Path) -> None:
+    """Writes the precision-recall curve of every class with objects (VOC, IoU 0.5) as one PNG."""
+    ap = evaluator.result("voc10").per_class
+    names = [name for name in evaluator.class_names if not np.isnan(ap[name])]
+    figure = Figure(figsize=(8, max(5.0, 1.2 + 0.23 * len(names))), layout="constrained")
+    axes = figure.add_subplot()
+    for k, name in enumerate(names):
+        precision, recall, _ = evaluator.precision_recall(name)
+        colour = tuple(c / 255 for c in class_colour(k + 1))
+        style = ("-", "--", ":")[k % 3]
+        axes.plot(recall, precision, style, color=colour, label=f"{name}  {ap[name]:.3f}")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    axes.set_title(
+        f"IoU 0.5, area under the curve (voc10): mean {np.mean([ap[n] for n in names]):.3f}"
+        if names
+        else "no objects"
+    )
+    axes.grid(alpha=0.3)
+    if names:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    figure.savefig(path, dpi=100, format="png")
 
 
 def draw_confusion(evaluator: Evaluator, path: str | Path, score: float) -> None:

@@ -11,11 +11,11 @@ from utils.show import draw
 from utils.show.draw import (
     class_colour,
     draw_boxes,
-    draw_precision_recall,
     label_corners,
     legible,
     side_by_side,
 )
+from utils.show.plots import draw_precision_recall
 
 
 def test_a_box_is_drawn_where_it_is_and_the_image_is_left_alone() -> None:
