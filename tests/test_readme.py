@@ -93,7 +93,7 @@ def small(name: str, words: list[str]) -> list[str]:
             [
                 "logs/student/map.json",
                 "logs/students.html",
-                "logs/compare/comparison.png",
+                "logs/compare/comparison.svg",
                 "logs/tune/trials.md",
                 "logs/report/teacher.html",
                 "logs/scoreboard/scoreboard.png",

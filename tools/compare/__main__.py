@@ -25,8 +25,7 @@ from types import FrameType
 from nets.inputs import check_checkpoint, check_inputs, check_unlabelled
 from tools.compare.comparison import compare, headline
 from tools.compare.jobs import Job, check_same, environments, finish
-from tools.compare.page import page
-from tools.compare.picture import draw
+from tools.compare.page import drawings, page
 from tools.compare.text import markdown
 from tools.compare.variants import Variant, make_variants, settings, teacher_job
 from tools.extras import require
@@ -35,7 +34,9 @@ from utils.cli import parse_arguments, run
 from utils.config import at_least, option
 from utils.data.voc import check_splits
 from utils.engine.interrupts import Stopped
+from utils.files import write_whole
 from utils.runtime.distributed import is_main
+from utils.show.dots import side_by_side
 from utils.show.report import write_json
 
 GO_ON = "the same command goes on"
@@ -71,7 +72,7 @@ class CompareConfig:
 
 
 def main(arguments: Sequence[str] | None) -> None:
-    """Settings -> runs that are missing -> comparison.json, .md, .png and .html."""
+    """Settings -> runs that are missing -> comparison.json, .md, .svg and .html."""
     own, shared = split_passed(arguments)
     config = parse_arguments(CompareConfig, own)
     require("compare", "scipy")
@@ -137,9 +138,9 @@ def report(
     write_json(out / "comparison.json", comparison)
     text = markdown(comparison)
     (out / "comparison.md").write_text(text, encoding="utf-8")
-    draw(comparison, out / "comparison.png")
+    write_whole(out / "comparison.svg", side_by_side(drawings(comparison)))
     page(comparison).write(out / "comparison.html")
-    print(f"\n{text}\nwritten: {out}/comparison.json, .md and .png\npage: {out}/comparison.html")
+    print(f"\n{text}\nwritten: {out}/comparison.json, .md and .svg\npage: {out}/comparison.html")
 
 
 def work(jobs: Sequence[Job], config: CompareConfig, running: Running) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from tools.compare.comparison import METRICS
 from tools.compare.text import interval, signed, spread, verdicts
 from tools.compare.variants import BASELINE
-from utils.show.dots import Row, dots
+from utils.show.dots import Drawing, Row, dots
 from utils.show.page import Markup, Page, bullets, code, element, folded, grid, paragraph, table
 
 
@@ -18,11 +18,11 @@ def page(comparison: Mapping[str, Any]) -> Page:
     split = " ".join(comparison["test"])
     shown = Page("Does distillation help?", f"{split}, {comparison['images']} images")
     shown.section("What the runs say", bullets([plain(s) for s in verdicts(comparison)]))
-    charts = [seed_chart(comparison)]
-    charts += [difference_chart(gained, metric)] if gained else []
-    shown.section(f"Every seed, {metric}", grid("charts", charts), *score_tables(comparison))
+    charts = grid("charts", [drawing.figure() for drawing in drawings(comparison)])
+    shown.section(f"Every seed, {metric}", charts, *score_tables(comparison))
     if gained:
-        note = f"Mean over the pairs, points of {metric}; of sizes points of COCO AP."
+        note = f"Mean over the pairs, points of {metric}; of sizes points of COCO AP. "
+        note += "Bold where the 95 % interval (t) excludes 0; the rest may well be noise."
         shown.section("Where it comes from", paragraph(note, "faint"), gain_table(gained))
     commands = [comparison["teacher"]["command"]]
     commands += [command for row in variants.values() for command in row["commands"]]
@@ -40,7 +40,14 @@ def plain(sentence: str) -> Markup:
     return element("span", *parts)
 
 
-def seed_chart(comparison: Mapping[str, Any]) -> Markup:
+def drawings(comparison: Mapping[str, Any]) -> list[Drawing]:
+    """Every seed, and where there is something to compare the paired differences."""
+    gained = {n: row for n, row in comparison["variants"].items() if "difference" in row}
+    seeds = seed_chart(comparison)
+    return [seeds, difference_chart(gained, comparison["metric"])] if gained else [seeds]
+
+
+def seed_chart(comparison: Mapping[str, Any]) -> Drawing:
     """Every seed of every variant, the means, and the teacher."""
     metric = comparison["metric"]
     rows = {
@@ -52,7 +59,7 @@ def seed_chart(comparison: Mapping[str, Any]) -> Markup:
     return dots(title, rows, x_label=f"{metric} AP, percent", line=teacher)
 
 
-def difference_chart(gained: Mapping[str, Any], metric: str) -> Markup:
+def difference_chart(gained: Mapping[str, Any], metric: str) -> Drawing:
     """The mean of each variant's paired difference with its interval; grey where it holds 0."""
     rows = {
         name: Row(mean=row["difference"]["mean"], ends=tuple(row["difference"]["t"]), colour=colour)
@@ -97,8 +104,13 @@ def protocols(means: Mapping[str, float]) -> Sequence[str]:
 
 def gain_table(gained: Mapping[str, Any]) -> Markup:
     """The mean gain of each variant by class and by size of object."""
+
+    def cell(row: Mapping[str, Any], part: str, key: str) -> str:
+        text = signed(row[part][key])
+        return element("b", text) if key in row["sure"] else text
+
     rows = [
-        [key, *(signed(row[part][key]) for row in gained.values())]
+        [key, *(cell(row, part, key) for row in gained.values())]
         for part in ("class_gain", "size_gain")
         for key in next(iter(gained.values()))[part]
     ]

@@ -40,7 +40,7 @@ def differences(report: Mapping[str, Any]) -> list[Markup]:
         "IoU of the boxes with the objects": [g["iou"] for g in groups.values()],
     }
     return [
-        dots(title, dict(zip(groups, map(both, pairs), strict=True)), x_label="%", series=SIDES)
+        dots(title, dict(zip(groups, map(both, pairs), strict=True)), x_label="%").figure(SIDES)
         for title, pairs in readings.items()
     ]
 

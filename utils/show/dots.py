@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from utils.show.chart import BOTTOM, RIGHT, TOP, WIDTH, Axis, ends, stroke, words
 from utils.show.page import Markup, element, legend
-from utils.show.style import SERIES
+from utils.show.style import DRAWN, SERIES, palette
 
 NAMES = 126  # units of the drawing that the names of rows take
 HIGH = 24  # of a row
+EDGE = 12  # around a file's drawings
 LONGEST = 20  # letters of a name; its title has the rest
 
 
@@ -33,21 +34,47 @@ class Row(NamedTuple):
         return [mark for mark in marks if mark is not None and math.isfinite(mark)]
 
 
+class Drawing(NamedTuple):
+    """What is in a chart, `WIDTH` units wide and so many high; it goes into a page, or a file."""
+
+    title: str
+    parts: Sequence[Markup]
+    height: float
+
+    def figure(self, series: Sequence[str] = ()) -> Markup:
+        """It in a page, its title above and the legend of its series, if it names any, below."""
+        size = f"0 0 {WIDTH} {self.height:g}"
+        look = {"viewBox": size, "role": "img", "aria_label": self.title, "font_size": 11}
+        caption = element("figcaption", element("b", self.title))
+        picture = element("svg", *self.parts, **look)
+        return element("figure", caption, picture, legend(series) if series else Markup())
+
+
+def side_by_side(drawings: Sequence[Drawing]) -> str:
+    """Drawings with their titles as an SVG file, light and dark as pages are."""
+    width = WIDTH * len(drawings) + 2 * EDGE
+    height = max(drawing.height for drawing in drawings) + HIGH + 2 * EDGE
+    parts = [element("rect", width=width, height=f"{height:g}", style="fill:var(--card)")]
+    for number, drawing in enumerate(drawings):
+        title = element("text", drawing.title, y=11, font_weight=600)
+        below = element("g", *drawing.parts, transform=f"translate(0 {HIGH})")
+        place = f"translate({EDGE + WIDTH * number} {EDGE})"
+        parts.append(element("g", title, below, transform=place))
+    look = {"viewBox": f"0 0 {width} {height:g}", "width": 1.3 * width, "font_size": 11}
+    sheet = element("style", Markup(palette() + DRAWN))
+    words = {"xmlns": "http://www.w3.org/2000/svg", "font_family": "system-ui, sans-serif"}
+    return element("svg", sheet, *parts, **words, **look) + "\n"
+
+
 def dots(
-    title: str,
-    rows: Mapping[str, Row],
-    *,
-    x_label: str = "",
-    series: Sequence[str] = (),
-    line: float | None = None,
-) -> Markup:
-    """A chart with its title above and the legend of its series, if it names any, below.
+    title: str, rows: Mapping[str, Row], *, x_label: str = "", line: float | None = None
+) -> Drawing:
+    """A chart of rows.
 
     Args:
         title: of the chart.
         rows: name -> what is in the row, from the top.
         x_label: what the values are.
-        series: names of the series that the dots' numbers speak of.
         line: a value that all rows are compared with.
     """
     numbers = [number for row in rows.values() for number in row.numbers()]
@@ -67,11 +94,7 @@ def dots(
         parts.append(stroke([(across(line), TOP), (across(line), bottom)], **look))
     for place, (name, row) in enumerate(rows.items()):
         parts += drawn_row(name, row, across, TOP + HIGH * (place + 0.5))
-    picture = element(
-        "svg", *parts, viewBox=f"0 0 {WIDTH} {height:g}", role="img", aria_label=title, font_size=11
-    )
-    caption = element("figcaption", element("b", title))
-    return element("figure", caption, picture, legend(series) if series else Markup())
+    return Drawing(title, parts, height)
 
 
 def drawn_row(name: str, row: Row, across: Axis, y: float) -> list[Markup]:

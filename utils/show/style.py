@@ -67,17 +67,24 @@ figure { margin: 0; min-width: 0; } img { display: block; width: 100%; height: a
   border-radius: 4px; }
 figcaption { margin: 4px 0; font-size: 13px; overflow-wrap: anywhere; }
 figcaption b { color: var(--ink); }
-svg { display: block; width: 100%; height: auto; } svg text { fill: var(--ink); }
-svg .grid { stroke: var(--line); } svg .axis { fill: var(--faint); }
+svg { display: block; width: 100%; height: auto; }
+"""
+DRAWN = """
+svg text { fill: var(--ink); } svg .grid { stroke: var(--line); } svg .axis { fill: var(--faint); }
 """
 
 
 def style() -> str:
     """The style sheet of every page."""
+    return palette() + RULES + DRAWN
+
+
+def palette() -> str:
+    """The colours by their names, for whichever mode the reader is in."""
     light, dark = (
         " ".join(f"--{name}: {pair[side]};" for name, pair in COLOURS.items()) for side in (0, 1)
     )
     return (
         f":root {{ color-scheme: light dark; {light} }}\n"
-        f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n{RULES}"
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
     )

@@ -1,6 +1,7 @@
 """The comparison: which runs it makes, that it makes each once, and what it says of them."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -10,12 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from tests.browser import check_page
 from tools.compare.comparison import compare
 from tools.compare.jobs import check_same, environments
-from tools.compare.picture import draw
+from tools.compare.page import drawings, page
 from tools.compare.text import markdown
 from tools.compare.variants import make_variants, teacher_job
 from tools.jobs import claimed
@@ -74,10 +74,15 @@ def test_a_report_by_hand(tmp_path: Path) -> None:
     assert "| b | - | - |" in text
     assert kd["sure"] == ["a", "medium", "large"]
     assert longer["sure"] == []
+    (gains,) = re.findall(r"<tr><td>a</td>.*?</tr>", page(report).text())
+    assert re.findall(r"<b>.*?</b>", gains) == ["<b>+10.00</b>"]
     assert "near zero" not in text
     assert "would not have been found" not in text
-    draw(report, tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 0
+    seeds, differences = drawings(report)
+    text = "".join(differences.parts)
+    assert text.count("stroke:var(--good)") == 2  # kd: mean and interval
+    assert text.count("stroke:var(--faint)") == 1  # longer: the mean of one seed
+    assert "".join(seeds.parts).count("<circle") == 3 + 3 + 1
 
 
 def test_doubts_are_said(tmp_path: Path) -> None:
@@ -94,7 +99,7 @@ def test_doubts_are_said(tmp_path: Path) -> None:
     # Differences 0 and 2: mean 1, standard error 1, and t of one degree of freedom 12.7.
     assert "one of up to 12.7 points would not have been found either" in text
     assert report["variants"]["kd"]["sure"] == []
-    draw(report, tmp_path / "a.png")  # nothing to colour
+    assert "var(--good)" not in "".join(drawings(report)[1].parts)  # nothing to colour
 
 
 @pytest.mark.parametrize(
@@ -229,8 +234,7 @@ def test_runs_are_made_once(
     assert list(report["variants"]) == ["alone", "kd"]
     assert report["variants"]["kd"]["difference"]["seeds"] == 2
     assert (tmp_path / "comparison.md").read_text().startswith("# Comparison on VOC2007/test")
-    with Image.open(tmp_path / "comparison.png") as picture:
-        assert picture.width > 1000
+    assert (tmp_path / "comparison.svg").read_text().count("<circle") == 4
     check_page(tmp_path / "comparison.html", tmp_path / "browser", images=0)
 
     here.clear()  # more variants: only these are run
