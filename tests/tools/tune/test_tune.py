@@ -40,13 +40,16 @@ def test_a_search_that_is_interrupted_goes_on(
     capsys: pytest.CaptureFixture[str],
     request: pytest.FixtureRequest,
 ) -> None:
-    """Real students: the first is interrupted, then it and another one run to their ends."""
+    """Real students: the first is interrupted, then it and another one run to their ends.
+
+    They have one memo, which the first fills and the other reads.
+    """
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "tune"
 
     def words(trials: int, epochs: int = 1) -> list[object]:
         own = ["--out", out, "--trials", trials, "--search", "soft_weight", "temperature"]
-        return [*own, *training, "--epochs", epochs]
+        return [*own, *training, "--epochs", epochs, "--teacher-views", 1]
 
     def ctrl_c() -> None:
         while not (out / "trial-0000/output.txt").exists():
@@ -76,6 +79,9 @@ def test_a_search_that_is_interrupted_goes_on(
     trained = json.loads((out / "trial-0002/config.json").read_text())["config"]
     assert trained["temperature"] == other["settings"]["temperature"]
     assert trained["val"] == ["VOC2007/val"]
+    (memo,) = (out / "memo").iterdir()
+    started = (out / "trial-0002/config.json").stat().st_mtime_ns
+    assert all(path.stat().st_mtime_ns < started for path in memo.iterdir())
 
     (command,) = (line for line in printed.splitlines() if line.startswith("python train_kd.py "))
     config = parse_arguments(DistillConfig, shlex.split(command)[2:])
