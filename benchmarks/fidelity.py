@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nets.distillers.dkd import Decoupled
 from nets.matching import match
-from nets.memo.record import LISTED, SKETCHED, AnswerRecord
+from nets.memo.record import LISTED, MOST, AnswerRecord
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Lesson, Outputs, Targets
 from nets.saved import load_network
@@ -36,7 +36,7 @@ SEED = 5  # of the augmentation that is looked at
 
 
 def main() -> None:
-    """Prints a line for each student and number of listed priors."""
+    """Prints a line for each student and form of the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="VOCdevkit")
     parser.add_argument("--train", nargs="+", required=True, help="splits, as YEAR/SPLIT")
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--teacher", required=True)
     parser.add_argument("--students", nargs="+", required=True, help="early and late ones")
     parser.add_argument("--listed", nargs="+", type=int, default=[LISTED])
-    parser.add_argument("--sketched", nargs="+", type=int, default=[SKETCHED])
+    parser.add_argument("--most", nargs="+", type=int, default=[MOST], help="bytes of a record")
     parser.add_argument("--batches", type=int, default=6)
     parser.add_argument("--expand", type=float, default=1.0)
     parser.add_argument("--json", default="")
@@ -53,8 +53,8 @@ def main() -> None:
     teacher, _ = load_network(options.teacher)
     batches = list(some_batches(options, names, teacher))
     rows: list[dict[str, Any]] = []
-    for listed, sketched in itertools.product(options.listed, options.sketched):
-        record = AnswerRecord(teacher.layout, len(names), listed, sketched)
+    for listed, most in itertools.product(options.listed, options.most):
+        record = AnswerRecord(teacher.layout, len(names), listed, most)
         for path in options.students:
             student, _ = load_network(path)
             found = [cosines(student, record, *batch) for batch in batches]

@@ -202,14 +202,26 @@ def test_a_memo_of_another_teacher_is_refused(
     assert "is a memo of another teacher (" in line
 
 
+def test_a_memo_of_another_format_is_refused(
+    teacher: Path, drawn: Path, tmp_path: Path, refused: Refused
+) -> None:
+    """Its bytes would be read as something else."""
+    folder = tmp_path / "memo"
+    folder.mkdir()
+    about = json.loads((folder_of(teacher) / "memo.json").read_text())
+    (folder / "memo.json").write_text(json.dumps({**about, "format": 1}))
+    line = refused("train_kd", *under(teacher, drawn, tmp_path, "run", "--memo", folder))
+    assert "is a memo of another format (1, this run's is 2); pass another --memo" in line
+
+
 def test_what_a_memo_says_of_itself(teacher: Path) -> None:
     about = json.loads((folder_of(teacher) / "memo.json").read_text())
     assert about["views"] == VIEWS
     assert about["layout"] == "paper"
     assert json.loads(about["arithmetic"]) == {"device": "cpu", "dtype": "float32"}
     assert set(about) == {
-        "format", "listed", "teacher", "classes", "layout", "images", "objects", "views", "seed",
-        "augmentation", "side", "expand", "arithmetic",
+        "format", "listed", "bytes", "teacher", "classes", "layout", "images", "objects", "views",
+        "seed", "augmentation", "side", "expand", "arithmetic",
     }  # fmt: skip
 
 

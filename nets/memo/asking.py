@@ -85,7 +85,8 @@ def open_memo(
     views = config.teacher_views
     identity = {
         "format": record.FORMAT,
-        "listed": [record.LISTED, record.SKETCHED],
+        "listed": record.LISTED,
+        "bytes": record.MOST,
         "teacher": digest(teacher),
         "classes": list(class_names),
         "layout": layout,

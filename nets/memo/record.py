@@ -5,12 +5,14 @@ Nearly all of what a teacher says of 8732 priors is "background, and I am sure".
 - of the `LISTED` priors in which it sees most of an object, and of all that are to answer for one:
   the logits (which are only known up to what a softmax takes out), and the offsets, in float16;
 - of every other prior: the log odds of its being anything but background;
-- of the likeliest `SKETCHED` of these: how the odds are shared among the classes;
+- of the likeliest of these, of as many as have room in `MOST` bytes: how the odds are shared among
+  the classes, sketched in four bits a class;
 - of the rest that, not of each but of neighbours of one shape: the mean, over a block of a map's
   cells, of their log shares.
 
-Shares of the third kind have four bits a class, everything else eight; those and logits in steps
-that are the finer the nearer to the largest. What this does to a student's gradient is measured in
+Everything but offsets and sketches has eight bits; logits and sketches in steps that are the finer
+the nearer to the largest. Which prior is of which kind needs no place of its own: a prior's odds
+have codes of its kind. What this does to a student's gradient is measured in
 benchmarks/fidelity.py, see docs/distillers.md.
 """
 
@@ -20,24 +22,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nets.memo.codes import FEW_STEPS, STEPS, code, extremes, largest, pack, span, unpack
 from nets.outputs import Outputs
 from nets.priors import layout_named
+from nets.rows import in_order, over_classes
 
-FORMAT = 1  # of the bytes, and of what stands in them; a reader knows no other
+FORMAT = 2  # of the bytes, and of what stands in them; a reader knows no other
 LISTED = 400
-SKETCHED = 4000  # fewer where there are so many classes that a record had more than MOST bytes
-MOST = 40_000
+MOST = 40_000  # bytes; more where there are so many classes that what is listed does not fit
 BLOCKS = 4  # along a side of the finest map
-STEPS, FEW_STEPS = 255, 15
-HEAD = 24  # bytes: the format, and five numbers in float32
+# Codes of the odds: of the rest from 0, of sketched priors from here on, and of a listed prior.
+FIRST_SKETCHED, OF_LISTED = 128, 255
+REST_STEPS, SKETCHED_STEPS = FIRST_SKETCHED - 1, OF_LISTED - FIRST_SKETCHED - 1
 LARGEST = 60_000.0  # offset that float16 holds
 ALIGNED = 4
 
 
 class Scales(NamedTuple):
-    """What eight-bit codes count in, each `[B, 1]` float32, for every view.
+    """What codes count in, each `[B, 1]` float32, for every view.
 
-    low, high: the log odds of background priors lie between them.
+    low, high: the log odds of the rest lie between them.
+    sketched_low, sketched_high: those of the sketched priors.
     shares: the smallest mean log share of a class.
     sketched: how far a log share is below the largest of its prior, at most.
     logits: how far a logit is below the largest of its prior, at most.
@@ -45,9 +50,14 @@ class Scales(NamedTuple):
 
     low: Tensor
     high: Tensor
+    sketched_low: Tensor
+    sketched_high: Tensor
     shares: Tensor
     sketched: Tensor
     logits: Tensor
+
+
+HEAD = 4 * (1 + len(Scales._fields))  # bytes: the format, and the scales in float32
 
 
 class AnswerRecord(nn.Module):
@@ -56,30 +66,29 @@ class AnswerRecord(nn.Module):
     Args:
         layout: of the priors that the outputs are about.
         classes: K.
-        listed, sketched: how many priors are written down one by one, see above.
+        listed: how many priors are written down in full.
+        most: bytes of a record; what is left is filled with sketches.
 
     Attributes:
         size: bytes of a record.
+        sketched: how many priors are.
     """
 
     group: Tensor
 
-    def __init__(
-        self, layout: str, classes: int, listed: int = LISTED, sketched: int = SKETCHED
-    ) -> None:
+    def __init__(self, layout: str, classes: int, listed: int = LISTED, most: int = MOST) -> None:
         super().__init__()
         group, self.groups = groups(layout)
         self.priors, self.columns = len(group), classes + 1
-        assert self.priors < 2**15, "indices have 16 bits, one of them for the sign"
         self.listed = min(listed, self.priors)
         # Which follows from the layout.
         self.register_buffer("group", group, persistent=False)
         pieces = [HEAD, self.priors, self.groups * classes]
-        pieces += [2 * self.listed, self.listed * self.columns, self.listed * 8]
+        pieces += [self.listed * self.columns, self.listed * 8]
         self.packed = -(-classes // 2)  # bytes of four bits a class
-        room = max(0, MOST - sum(pieces)) // (2 + self.packed)
-        self.sketched = min(sketched, room, self.priors - self.listed)
-        self.pieces = [*pieces, 2 * self.sketched, self.sketched * self.packed]
+        room = max(0, most - sum(pieces)) // self.packed
+        self.sketched = min(room, self.priors - self.listed)
+        self.pieces = [*pieces, self.sketched * self.packed]
         used = sum(self.pieces)
         self.size = used + -used % ALIGNED
 
@@ -97,38 +106,29 @@ class AnswerRecord(nn.Module):
         logits, offsets = outputs.logits.float(), outputs.offsets.float()
         ratios = logits[..., 1:] - logits[..., :1]
         odds = ratios.logsumexp(-1)
-        sure = odds.masked_fill(positive, torch.inf)
-        index = sure.topk(self.listed + self.sketched, dim=1).indices
-        counts = odds.scatter(1, index, -torch.inf)
-        shares = self.mean_shares(ratios - odds[..., None], counts)
-        index, next_index = index.split((self.listed, self.sketched), dim=1)
+        codes, rest, ends = self.codes_of(odds, positive)
+        index, next_index = self.places(codes)
+        shares = self.mean_shares(ratios - odds[..., None], odds.masked_fill(~rest, -torch.inf))
         below, apart = (
             rows.amax(-1, keepdim=True) - rows
             for rows in (chosen(logits, index), chosen(ratios, next_index))
         )
         boxes = chosen(offsets, index).clamp(-LARGEST, LARGEST).half()
-        scales = Scales(
-            odds.scatter(1, index, torch.inf).amin(1, keepdim=True),
-            odds.scatter(1, index, -torch.inf).amax(1, keepdim=True),
-            *(largest(x) for x in (shares, apart, below)),
-        )
+        scales = Scales(*ends, *(largest(x) for x in (shares, apart, below)))
         finite = logits.isfinite().all(-1).all(-1) & offsets.isfinite().all(-1).all(-1)
         head = torch.zeros(len(logits), HEAD // 4, device=logits.device)
         head[:, 1:] = torch.cat(scales, dim=1)
         head = head.view(torch.uint8)
         head[:, 0] = finite * FORMAT
-        span = (scales.high - scales.low).clamp(min=1e-6)
         parts = (
-            code((odds - scales.low) / span),
+            codes,
             code(-shares.flatten(1) / scales.shares),
-            index.short().view(torch.uint8),
             code((below.flatten(1) / scales.logits).sqrt()),
             boxes.flatten(1).view(torch.uint8),
-            next_index.short().view(torch.uint8),
             pack(code((apart / scales.sketched[..., None]).sqrt(), FEW_STEPS)).flatten(1),
         )
-        rest = head.new_zeros(len(head), self.size - sum(self.pieces))
-        return torch.cat((head, *parts, rest), dim=1)
+        unused = head.new_zeros(len(head), self.size - sum(self.pieces))
+        return torch.cat((head, *parts, unused), dim=1)
 
     def decode(self, records: Tensor) -> Outputs:
         """What `encode` was given, as far as records say it; float32.
@@ -141,24 +141,57 @@ class AnswerRecord(nn.Module):
         """
         pieces = records[:, : sum(self.pieces)].split(self.pieces, dim=1)
         scales = Scales(*pieces[0][:, 4:].contiguous().view(torch.float32).split(1, dim=1))
-        index, next_index = (pieces[i].contiguous().view(torch.int16).long() for i in (3, 6))
-        odds, shares, below = (pieces[i].float() for i in (1, 2, 4))
-        odds = odds * ((scales.high - scales.low).clamp(min=1e-6) / STEPS) + scales.low
+        index, next_index = self.places(pieces[1])
+        odds, shares, below = (piece.float() for piece in pieces[1:4])
+        odds = odds_of(odds, scales)
         shares = shares * (-scales.shares / STEPS)
         batch, classes = len(records), self.columns - 1
         logits = odds.new_zeros(batch, self.priors, self.columns)
         of_group = shares.view(batch, self.groups, classes).log_softmax(-1)
         logits[..., 1:] = of_group.index_select(1, self.group) + odds[..., None]
-        apart = unpack(pieces[7].reshape(batch, self.sketched, self.packed))[..., :classes]
+        apart = unpack(pieces[5].reshape(batch, self.sketched, self.packed))[..., :classes]
         apart = (apart.float() / FEW_STEPS).square() * -scales.sketched[..., None]
-        rows = apart.log_softmax(-1) + odds.gather(1, next_index)[..., None]
+        rows = over_classes(torch.log_softmax, apart) + odds.gather(1, next_index)[..., None]
         fill(logits, next_index, functional.pad(rows, (1, 0)))
         rows = (below / STEPS).square() * -scales.logits
         fill(logits, index, rows.view(batch, self.listed, self.columns))
         offsets = odds.new_zeros(batch, self.priors, 4)
-        boxes = pieces[5].contiguous().view(torch.float16).float()
+        boxes = pieces[4].contiguous().view(torch.float16).float()
         fill(offsets, index, boxes.view(batch, self.listed, 4))
         return Outputs((), logits, offsets)
+
+    def codes_of(self, odds: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """The log odds `[B, P]` in eight bits, which say of what kind a prior is, too.
+
+        Returns:
+            The codes, `[B, P]` uint8; which priors are neither listed nor sketched, `[B, P]` bool;
+            and the first four of `Scales`.
+        """
+        sure = odds.masked_fill(positive, torch.inf)
+        likeliest = sure.topk(self.listed + self.sketched, dim=1).indices
+        kinds = likeliest.split((self.listed, self.sketched), dim=1)
+        listed, sketched = (torch.zeros_like(positive).scatter(1, i, True) for i in kinds)
+        rest = ~(listed | sketched)
+        low, high = extremes(odds, rest)
+        next_low, next_high = extremes(odds, sketched)
+        of_rest = code((odds - low) / span(low, high), REST_STEPS)
+        of_next = code((odds - next_low) / span(next_low, next_high), SKETCHED_STEPS)
+        codes = of_rest.where(rest, of_next + FIRST_SKETCHED).masked_fill(listed, OF_LISTED)
+        return codes, rest, (low, high, next_low, next_high)
+
+    def places(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Which priors are listed and which are sketched, in the order in which they are kept.
+
+        Args:
+            codes: `[B, P]` uint8, of the odds.
+
+        Returns:
+            `[B, N]` twice, int64: by falling code, and where those are equal by number.
+        """
+        order = in_order(OF_LISTED - codes)
+        pieces = (self.listed, self.sketched, self.priors - self.listed - self.sketched)
+        listed, sketched, _ = order.split(pieces, dim=1)
+        return listed, sketched
 
     def mean_shares(self, shares: Tensor, odds: Tensor) -> Tensor:
         """The mean log share of each class in each group of priors.
@@ -199,27 +232,12 @@ def groups(layout: str) -> tuple[Tensor, int]:
     return torch.cat(found), begin
 
 
-def code(values: Tensor, steps: int = STEPS) -> Tensor:
-    """Numbers in 0..1 -> uint8; others are cut, NaN (0 / 0 of a scale) becomes 0."""
-    return (values * steps).round().nan_to_num(nan=0).clamp(0, steps).to(torch.uint8)
-
-
-def pack(codes: Tensor) -> Tensor:
-    """`[..., K]` uint8 below 16 -> `[..., K / 2 rounded up]`, two in a byte."""
-    low, high = functional.pad(codes, (0, codes.shape[-1] % 2)).unflatten(-1, (-1, 2)).unbind(-1)
-    packed: Tensor = low | (high << 4)
-    return packed
-
-
-def unpack(packed: Tensor) -> Tensor:
-    """What `pack` was given; behind it a 0 where their number was odd."""
-    return torch.stack((packed & FEW_STEPS, packed >> 4), dim=-1).flatten(-2)
-
-
-def largest(values: Tensor) -> Tensor:
-    """`[B, ...]` -> `[B, 1]`, whatever the sign; 0 of nothing."""
-    rows = functional.pad(values.abs().flatten(1), (0, 1))
-    return rows.amax(1, keepdim=True)
+def odds_of(codes: Tensor, scales: Scales) -> Tensor:
+    """What `AnswerRecord.codes_of` was given; anything for listed priors."""
+    low, high, next_low, next_high = scales[:4]
+    of_rest = codes * (span(low, high) / REST_STEPS) + low
+    of_next = (codes - FIRST_SKETCHED) * (span(next_low, next_high) / SKETCHED_STEPS) + next_low
+    return of_rest.where(codes < FIRST_SKETCHED, of_next)
 
 
 def chosen(values: Tensor, index: Tensor) -> Tensor:

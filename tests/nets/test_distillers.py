@@ -102,6 +102,23 @@ class TestContract:
         with torch.autocast("cpu", dtype):
             assert distiller(student, teacher, lesson()).isfinite()
 
+    def test_what_it_asks_of_the_teacher(self, name):
+        """Of those that ask no more a record is enough, see `nets.memo`: logits up to a constant of
+        each prior, and the offsets of those that are to be objects. Of others something is missed.
+        """
+        distiller = made(name, STUDENT, TEACHER)
+        student, teacher, told = features(STUDENT, 0), features(TEACHER, 1), lesson()
+        kept = teacher.offsets.detach() * told.positive[..., None]
+        shift = torch.arange(kept.shape[1])[:, None] / 10
+        record = Outputs((), teacher.logits.detach() + shift, kept)
+        expected = distiller(student, teacher, told)
+        if distiller.compares_maps:
+            assert distiller.asks_more
+        else:
+            found = distiller(student, record, told._replace(teacher=None))
+            same = torch.isclose(found, expected, rtol=1e-4)
+            assert bool(same) != distiller.asks_more
+
     def test_images_may_be_permuted(self, name):
         distiller = made(name, STUDENT, TEACHER)
         pair = features(STUDENT, 0), features(TEACHER, 1)

@@ -11,7 +11,7 @@ from nets.multibox_loss import MultiBoxLoss, mine_hard_negatives
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Outputs
 from nets.priors import prior_boxes
-from nets.rows import Rows, largest_of_rows, largest_place, over_classes
+from nets.rows import Rows, in_order, largest_of_rows, largest_place, over_classes
 from tests.nets.test_matching import random_scene
 from tests.nets.test_multibox_loss import random_batch
 
@@ -58,6 +58,11 @@ class TestRows:
         # Below 1 the largest, above P the smallest.
         for found in both(lambda: largest_of_rows(values, torch.tensor([[0], [9]]))):
             assert found.tolist() == [[3], [-1]]
+
+    def test_equal_ones_are_in_the_order_of_their_places(self, both):
+        values = torch.tensor([[255, 0, 7, 0, 255], [3, 2, 1, 1, 0]], dtype=torch.uint8)
+        for found in both(lambda: in_order(values)):
+            assert found.tolist() == [[1, 3, 2, 0, 4], [4, 2, 3, 1, 0]]
 
     def test_the_place_of_the_largest_is_the_first(self, both):
         values = torch.tensor([[[3.0, 1, 3], [5, 7, 7]], [[0, 0, 0], [-1, -2, -1]]])
