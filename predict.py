@@ -139,14 +139,14 @@ def show(
             results = [detector.look(batch) for detector in detectors]
             with clock.part("drawing and writing"):
                 drawn = [d.draw(batch, r) for d, r in zip(detectors, results, strict=True)]
-                for i, frame in enumerate(batch):
-                    pictures = [of_detector[i] for of_detector in drawn]
+                for frame, *pictures in zip(batch, *drawn, strict=True):
                     picture = pictures[0] if len(pictures) == 1 else beside(pictures, titles)
                     writer.write(frame.name, picture)
                     if crops:
                         crops.write(frame.name, frame.image, detectors[0].found[frame.name])
-                    if window and not window.show(picture):
-                        return
+            # A batch of one; how long somebody looks at it is no part of the work.
+            if window and not window.show(picture):
+                return
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

@@ -119,7 +119,7 @@ def open_stores(
 
 def describe_data(config: TrainConfig, train: Store, validation: Store | None) -> str:
     """What is trained on, and what chooses the best network."""
-    chosen = f" {' '.join(config.val)}: {len(validation)} images" if validation else ": none"
+    chosen = f" {' '.join(config.val)}: {len(validation)}" if validation else ": none"
     return f"{described(config.train, train)}; validation{chosen}"
 
 

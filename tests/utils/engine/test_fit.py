@@ -19,7 +19,7 @@ from utils.data.store import Store
 from utils.data.voc import read_classes, read_split
 from utils.engine.checkpoint import save_checkpoint
 from utils.engine.evaluation import evaluate
-from utils.engine.fit import train_epochs
+from utils.engine.fit import describe_data, train_epochs
 from utils.engine.interrupts import Stopped
 from utils.engine.ledger import gradient_shares
 from utils.engine.log import read_metrics, read_rows
@@ -105,6 +105,14 @@ def train(
 ) -> None:
     """A run of its own, from where `run` is to the end."""
     train_epochs(run, validation, names, {**description, **facts(run)}, folder, Stage("network"))
+
+
+def test_what_a_run_trains_on_is_said(store: Store) -> None:
+    config = replace(CONFIG, train=("A/train", "B/train"))
+    said = describe_data(config, store, store)
+    assert said.startswith("A/train B/train: 8 images, in memory (0.00 of ")
+    assert said.endswith("; validation VOC2007/val: 8")
+    assert describe_data(replace(config, val=()), store, None).endswith("; validation: none")
 
 
 def test_a_compiled_run_augments_on_a_cpu_as_every_run_does(store: Store) -> None:
