@@ -148,8 +148,7 @@ def test_a_batch_in_parts_does_not_wait_either(store: FakeStore) -> None:
     assert terms.device == GPU
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("layout", ["paper", "bubbliiiing"])
+@pytest.mark.parametrize(("layout", "parts"), [("paper", 2), ("bubbliiiing", 1)])
 def test_objects_of_images_without_labels_are_found_without_waiting(
     layout: str, parts: int, store: FakeStore
 ) -> None:
