@@ -41,7 +41,7 @@ def test_a_preset_decides_what_is_not_given() -> None:
     expected = {
         "tutorial": ([0.3, 0.7, 0.5, 1.0, 1.0, 1.5], ()),
         "paper": ([0.5, 0.5, 0.5, 1.0, 1.0, 1.5], ("hint(weight=0.5)",)),
-        "soft": ([3.0, 0.7, 0.0, 1.0, 2.0, 1.0], ()),
+        "soft": ([0.5, 1.0, 0.0, 1.0, 2.0, 1.0], ()),
     }
     assert set(DistillConfig.presets) == set(expected)
     for preset, values in expected.items():
@@ -92,8 +92,8 @@ def test_flags_make_the_same_settings(config: TrainConfig) -> None:
 
 def test_flags_say_what_is_not_so_anyway() -> None:
     assert flags_of(TrainConfig()) == []
-    soft = DistillConfig(preset="soft", conf_weight=1.0, pretrained=False)
-    assert flags_of(soft) == ["--no-pretrained", "--conf-weight", "1.0", "--preset", "soft"]
+    soft = DistillConfig(preset="soft", conf_weight=0.6, pretrained=False)
+    assert flags_of(soft) == ["--no-pretrained", "--conf-weight", "0.6", "--preset", "soft"]
 
 
 def test_help_says_what_each_preset_decides(capsys: pytest.CaptureFixture[str]) -> None:
