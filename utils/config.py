@@ -232,8 +232,8 @@ class DistillConfig(TrainConfig):
             "neg_w": 1.5,
             "distill": ("hint(weight=0.5)",),
         },
-        # docs/evidence.md: objects as without a teacher, and soft targets that nowhere did harm; with
-        # neg_w 1 the teacher itself is the optimum.
+        # docs/evidence.md: objects as without a teacher, and soft targets that nowhere did harm;
+        # with neg_w 1 the teacher itself is the optimum.
         "soft": {
             "soft_weight": 0.5,
             "conf_weight": 1.0,
