@@ -290,7 +290,7 @@ def captured(monkeypatch):
     """The tasks that `fit` gets, which does nothing here."""
     tasks = []
 
-    def fit(task, *_):
+    def fit(task, *_, **__):
         tasks.append(task)
         return Path("best.pth")
 
