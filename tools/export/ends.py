@@ -60,13 +60,16 @@ raw (float[batch, P, columns] logits, float[batch, P, 4] offsets)
 
 # As `nets.postprocess`. ONNX takes the lower index of equal values, in TopK and in suppression:
 # by class, then by rank in the class, which is the lower class and then the lower prior. No class
-# can have more than `per_image` of the image's best, so suppression may stop there.
+# can have more than `per_image` of the image's best, so suppression may stop there. What it would
+# leave out for its score is zero before: TopK is quick to pass over equal numbers.
 SUPPRESS = f"""
 detect (float[batch, P, columns] logits, float[batch, P, 4] offsets)
 => (float[batch, D, 4] boxes, float[batch, D] scores, int64[batch, D] labels) {{
     {DECODE.replace("boxes =", "all_boxes =").replace(", scores =", ", all_scores =")}
     by_class = Transpose <perm = [0, 2, 1]> (all_scores)
-    best, priors = TopK <axis = -1> (by_class, per_class)
+    above = Greater (by_class, score_threshold)
+    contenders = Where (above, by_class, zero)
+    best, priors = TopK <axis = -1> (contenders, per_class)
     rows = Reshape (priors, image_then_candidates)
     row_columns = Unsqueeze (rows, last_axis)
     four_rows = Concat <axis = -1> (row_columns, row_columns, row_columns, row_columns)
