@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from tools.export.graph import MEAN
+from tools.export.stem import read_by_fours
 from utils.data.augment import resize
 from utils.data.store import Store
 
@@ -61,6 +62,7 @@ def quantise(network: Any, images: Images) -> Any:
     import onnx
     from onnxruntime import quantization
 
+    read_by_fours(network)
     # The exporter has folded the batch norms and told the shapes, which is what would be missing.
     onnx.helper.set_model_props(network, {"onnx.quant.pre_process": "onnxruntime.quant"})
     with tempfile.TemporaryDirectory() as folder:
@@ -87,10 +89,8 @@ def pixel_range(network: Any) -> dict[str, list[dict[str, np.float32]]]:
     """The range of pixels 0..255 once their mean is subtracted, by the name of that tensor."""
     from onnx import numpy_helper
 
-    subtract = next(node for node in network.graph.node if node.op_type == "Sub")
+    first = next(node for node in network.graph.node if node.op_type == "Conv")
     [mean] = [numpy_helper.to_array(x) for x in network.graph.initializer if x.name == MEAN]
     return {
-        subtract.output[0]: [
-            {"rmin": np.float32(-mean.max()), "rmax": np.float32(255 - mean.min())}
-        ]
+        first.input[0]: [{"rmin": np.float32(-mean.max()), "rmax": np.float32(255 - mean.min())}]
     }
