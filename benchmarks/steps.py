@@ -1,12 +1,14 @@
 """A distillation step, and the evaluation of a split, over what they cannot do without."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks import scenes
+from benchmarks.served.client import THEN
 from benchmarks.timing import Row, compare
 from nets.frozen import frozen
 from nets.multibox_loss import MultiBoxLoss
@@ -57,19 +59,30 @@ def steps() -> Iterator[Row]:
 
 
 def frozen_teacher(name: str, spec: str, images: Tensor) -> Iterator[Row]:
-    """The forward of a teacher as it is asked, beside that of the network it is a copy of."""
+    """The forward of a teacher as it is asked now, beside how `THEN` asked it and not frozen."""
     model = SSD300(spec).to(memory_format=torch.channels_last).eval()
     teacher = frozen(model)
     precision = choose_precision(torch.device("cpu"), "bf16" if native_bf16() else "off")
-    arithmetic = precision.record()["dtype"]
-    with torch.no_grad(), precision.autocast():
-        yield compare(
-            f"frozen {name}",
-            f"forward of {spec}, frozen ({arithmetic}, {len(images)})",
-            lambda: teacher(images),
-            "the same, not frozen",
-            lambda: model(images),
-        )
+
+    def forward(asked: nn.Module, amp: bool = True) -> None:
+        with torch.no_grad(), precision.autocast() if amp else nullcontext():
+            asked(images)
+
+    now = f"{spec} as a teacher ({precision.record()['dtype']}, {len(images)})"
+    yield compare(
+        f"teacher {name}",
+        now,
+        lambda: forward(teacher),
+        f"as {THEN} asked it (float32)",
+        lambda: forward(model, amp=False),
+    )
+    yield compare(
+        f"frozen {name}",
+        now,
+        lambda: forward(teacher),
+        "the same arithmetic, norms apart",
+        lambda: forward(model),
+    )
 
 
 def evaluation(folder: Path) -> Iterator[Row]:
