@@ -1,5 +1,6 @@
-"""The whole story on one machine: draws a data set, trains a teacher, then the same student twice,
-alone and distilled, with equal budget, seed and data order; evaluates all three and compares them.
+"""The whole story on one machine: draws a data set, trains a teacher on all of it, then the same
+student twice with few labels: alone, and with what the teacher says of the other pictures. Seeds,
+steps and initial weights are equal. All three are evaluated and compared.
 
 python -m tools.demo
 """
@@ -52,17 +53,23 @@ class DemoConfig:
     out: str = option(
         "logs/demo", "folder for everything; one of an earlier demonstration is emptied"
     )
-    train: int = option(600, "training images")
+    train: int = option(600, "training images, whose labels the teacher has")
+    labelled: int = option(40, "how many of them have labels for the students, too")
     test: int = option(150, "test images")
     teacher: str = option("resnet18(width=0.25)", "spec of the teacher")
     student: str = option("resnet18(width=0.125)", "spec of the student")
     teacher_epochs: int = option(20, "epochs of the teacher")
-    student_epochs: int = option(30, "epochs of each student")
+    student_epochs: int = option(450, "epochs of the student alone; the other takes as many steps")
     seed: int = option(0, "seed of data, weights, order and augmentation")
 
     def __post_init__(self) -> None:
         """Refuses sizes that cannot work."""
-        at_least(self, 1, "train", "test", "teacher_epochs", "student_epochs")
+        at_least(self, 1, "train", "labelled", "test", "teacher_epochs", "student_epochs")
+        if self.labelled >= self.train:
+            raise ValueError(
+                f"--labelled {self.labelled} of --train {self.train} leaves no picture without "
+                "labels; lower it"
+            )
         TrainConfig(seed=self.seed)
         for text in (self.teacher, self.student):
             if spec.parse(text)[0] not in BACKBONES:
@@ -75,27 +82,31 @@ def main(arguments: Sequence[str] | None) -> None:
     out = empty_folder(Path(config.out))
     devkit = out / "VOCdevkit"
     make_drawn_set(devkit, train=config.train, val=0, test=config.test, seed=config.seed)
+    divide(devkit / "VOC2007/ImageSets/Main", config.labelled)
     started, second = time.perf_counter(), second_step(config)
-    shared = ["--data", devkit, "--train", "VOC2007/train", "--val", "VOC2007/test"]
+    shared = ["--data", devkit, "--val", "VOC2007/test"]
     shared += ["--classes", devkit / "VOC2007/classes.txt", "--logs", out, "--no-pretrained"]
     shared += ["--batch-size", "8", "--seed", config.seed, "--val-every", "0", "--workers", "1"]
     # By `--amp auto` each run on a CPU would measure and decide for itself.
     shared += ["--amp", "auto" if torch.cuda.is_available() else "bf16" if native_bf16() else "off"]
-    teacher = [*shared, "--backbone", config.teacher, "--epochs", config.teacher_epochs]
-    student = [*shared, "--backbone", config.student, "--epochs", config.student_epochs]
+    teacher = [*shared, "--train", "VOC2007/train", "--backbone", config.teacher]
+    teacher += ["--epochs", config.teacher_epochs]
+    student = [*shared, "--train", "VOC2007/labelled", "--backbone", config.student]
+    alone = [*student, "--epochs", config.student_epochs]
     print(f"1 of 3: the {TEACHER}, and beside it {ALONE}; a line a minute says how far each is")
     # Two runs of half the cores each do more than one after the other with all of them.
     half = max(1, (os.cpu_count() or 1) // 2)
     with ThreadPoolExecutor() as pool:
         runs = [
             pool.submit(script_beside, name, half, "train_teacher.py", *words, "--name", name)
-            for name, words in (("teacher", teacher), ("alone", student))
+            for name, words in (("teacher", teacher), ("alone", alone))
         ]
     for finished in runs:
         finished.result()
     print(f"\n2 of 3, {time_left(started, 1, second + EVALUATIONS)}: {DISTILLED}")
-    taught = ["--name", "distilled", "--teacher", out / "teacher/best.pth", "--preset", "soft"]
-    taught += ["--teacher-views", TEACHER_VIEWS]
+    taught = ["--teacher", out / "teacher/best.pth", "--teacher-views", TEACHER_VIEWS]
+    taught += ["--preset", "soft", "--unlabelled", "VOC2007/unlabelled", "--pseudo-doubt", "0.2"]
+    taught += ["--epochs", distilled_epochs(config), "--name", "distilled"]
     script("train_kd.py", *student, *taught)
 
     print(f"\n3 of 3, {time_left(started, 1 + second, EVALUATIONS)}: all three on the test images")
@@ -117,11 +128,25 @@ def main(arguments: Sequence[str] | None) -> None:
     print(f"{minutes:.1f} minutes\n\n{what_next(out)}\n\nthe whole story on a page: {page}")
 
 
+def divide(lists: Path, labelled: int) -> None:
+    """Writes the splits `labelled`, the first of `train`, and `unlabelled`, the others."""
+    lines = (lists / "train.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    for name, part in (("labelled", lines[:labelled]), ("unlabelled", lines[labelled:])):
+        (lists / f"{name}.txt").write_text("".join(part), encoding="utf-8")
+
+
+def distilled_epochs(config: DemoConfig) -> int:
+    """As many steps as the student alone takes: half of every batch are images without labels."""
+    return max(1, config.student_epochs // 2)
+
+
 def second_step(config: DemoConfig) -> float:
     """About how long the distilled student takes, as a multiple of the teacher beside another."""
     networks = [SSD300(text, 5) for text in (config.student, config.teacher)]
+    # Of the images that the teacher has seen the student sees as many as it takes steps.
+    seen = config.student_epochs * config.labelled / config.train
     wanted = DistillConfig(
-        epochs=config.student_epochs,
+        epochs=max(1, round(seen)),
         teacher_epochs=config.teacher_epochs,
         teacher_views=TEACHER_VIEWS,
     )
@@ -138,11 +163,12 @@ def done(config: DemoConfig, minutes: float) -> list[str]:
     return [
         f"{config.train} training and {config.test} test images were drawn, with objects of five "
         "shapes among clutter.",
-        f"A teacher, {config.teacher}, was trained for {config.teacher_epochs} epochs on the "
-        "objects alone.",
-        f"The same student, {config.student}, was trained twice for {config.student_epochs} epochs "
-        "with equal initial weights, data order and augmentation: once on the objects alone, once "
-        f"under the teacher as well, which was asked once about each of {TEACHER_VIEWS} views of "
+        f"A teacher, {config.teacher}, was trained for {config.teacher_epochs} epochs on all of "
+        "their labels.",
+        f"The same student, {config.student}, was trained twice with the labels of "
+        f"{config.labelled} of these images, equal initial weights and as many steps: once alone, "
+        f"for {config.student_epochs} epochs, and once together with the other images, in which "
+        f"the teacher found the objects. It was asked once about each of {TEACHER_VIEWS} views of "
         "an image.",
         f"All three were evaluated on the test images, {minutes:.0f} minutes after the beginning.",
     ]

@@ -17,7 +17,8 @@ from utils.cli import parse_arguments
 
 def demonstrate(out: Path, script: Callable[..., int]) -> None:
     """Runs the demonstration into `out` and looks at what it made."""
-    sizes = ["--train", 8, "--test", 4, "--teacher-epochs", 1, "--student-epochs", 1]
+    sizes = ["--train", 12, "--labelled", 8, "--test", 4]
+    sizes += ["--teacher-epochs", 1, "--student-epochs", 2]
     nets = ["--teacher", "resnet18(width=0.125)", "--student", "resnet18(width=0.125)"]
     assert script("tools.demo", "--out", out, *sizes, *nets) == 0
     rows = (out / "comparison.txt").read_text().splitlines()
@@ -87,6 +88,7 @@ def test_a_folder_of_somebody_else_is_left_alone(
         (["--teacher", "hello"], "unknown backbone 'hello'"),
         (["--student", "resnet18("], "cannot read spec 'resnet18('"),
         (["--test", "0"], "--test must be at least 1"),
+        (["--train", "40"], "--labelled 40 of --train 40 leaves no picture without labels"),
     ],
 )
 def test_settings_are_refused_before_an_earlier_demonstration_is_emptied(
