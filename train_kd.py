@@ -1,6 +1,6 @@
 """Stage 2: trains a student under a teacher; trains the teacher first when none is given.
 
-python train_kd.py --teacher logs/teacher/best.pth --backbone mobilenetv2 --preset tutorial
+python train_kd.py --teacher logs/teacher/best.pth --backbone mobilenetv2
 """
 
 from collections.abc import Sequence

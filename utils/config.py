@@ -256,7 +256,7 @@ class DistillConfig(TrainConfig):
         True, "start a teacher that is trained first from ImageNet weights, whatever the student"
     )
     preset: str = option(
-        "tutorial", "decides those settings whose defaults name presets", tuple(presets)
+        "soft", "decides those settings whose defaults name presets", tuple(presets)
     )
     # None is what a preset decides; a config that has been made holds the value. To
     # `dataclasses.replace` that value counts as given, so another preset does not change it.

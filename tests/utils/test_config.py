@@ -48,7 +48,7 @@ def test_a_preset_decides_what_is_not_given() -> None:
         config = DistillConfig(preset=preset)
         assert (numbers(config), config.distill) == values
         assert parse_arguments(DistillConfig, ["--preset", preset]) == config
-    assert DistillConfig() == parse_arguments(DistillConfig, []) == DistillConfig(preset="tutorial")
+    assert DistillConfig() == parse_arguments(DistillConfig, []) == DistillConfig(preset="soft")
 
 
 def test_what_is_given_beats_the_preset() -> None:
@@ -92,8 +92,8 @@ def test_flags_make_the_same_settings(config: TrainConfig) -> None:
 
 def test_flags_say_what_is_not_so_anyway() -> None:
     assert flags_of(TrainConfig()) == []
-    soft = DistillConfig(preset="soft", conf_weight=0.6, pretrained=False)
-    assert flags_of(soft) == ["--no-pretrained", "--conf-weight", "0.6", "--preset", "soft"]
+    paper = DistillConfig(preset="paper", conf_weight=0.6, pretrained=False)
+    assert flags_of(paper) == ["--no-pretrained", "--conf-weight", "0.6", "--preset", "paper"]
 
 
 def test_help_says_what_each_preset_decides(capsys: pytest.CaptureFixture[str]) -> None:

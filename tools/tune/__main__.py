@@ -23,7 +23,6 @@ from tools.tune.pictures import draw
 from tools.tune.report import FAILED, INTERRUPTED, Trial, summary, write_report
 from tools.tune.search import (
     KNOWN,
-    RANGES,
     check_training,
     common,
     defaults,
@@ -52,7 +51,7 @@ class TuneConfig:
         0.0, "start no trial after so many minutes of this command; 0: no limit"
     )
     search: tuple[str, ...] = option(
-        tuple(RANGES),
+        ("soft_weight", "conf_weight", "loc_weight", "temperature", "neg_w"),
         "settings to search; share.soft is what --share says of soft, which then beats its weight",
         tuple(KNOWN),
     )

@@ -288,7 +288,7 @@ def test_all_runs_have_the_teachers_classes(
     shared += ["--epochs", 1, "--batch-size", 4, "--backbone", TINY]
     own = ["--out", tmp_path, "--seeds", 1, "--teacher", untrained]
     assert script("tools.compare", *own, "--", *shared) == 0
-    for variant in ("alone", "tutorial"):
+    for variant in ("alone", "soft"):
         path = tmp_path / f"runs/{variant}/seed-0/best.pth"
         content = torch.load(path, weights_only=True)
         assert content["class_names"] == names
@@ -341,6 +341,6 @@ def test_a_failed_run_is_named_and_the_others_are_compared(
     words = ["--out", tmp_path, "--seeds", 2, "--teacher", "given.pth"]
     assert script("tools.compare", *words) == 2
     shown = capsys.readouterr()
-    assert "tutorial, seed 1: the loss is not finite" in shown.out
-    assert "| tutorial | 1 | 30.00" in shown.out
-    assert "1 runs failed; the first: tutorial, seed 1: the loss is not finite" in shown.err
+    assert "soft, seed 1: the loss is not finite" in shown.out
+    assert "| soft | 1 | 30.00" in shown.out
+    assert "1 runs failed; the first: soft, seed 1: the loss is not finite" in shown.err

@@ -66,7 +66,7 @@ def test_shares_are_searched_in_place_of_weights(teacher):
     assert defaults(check_training(words, ranges), ranges) == {
         "share.soft": 0.2,
         "share.cwd": 0.2,
-        "neg_w": 1.5,
+        "neg_w": 1.0,
     }
     config = check_training([*words, "--share", "soft=0.3"], ranges)
     assert defaults(config, ranges)["share.soft"] == 0.3

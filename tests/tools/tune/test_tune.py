@@ -69,7 +69,7 @@ def test_a_search_that_is_interrupted_goes_on(
     report = json.loads((out / "trials.json").read_text())
     interrupted, default, other = report["trials"]
     assert [t["state"] for t in report["trials"]] == ["interrupted", "complete", "complete"]
-    assert default["settings"] == interrupted["settings"] == {"soft_weight": 0.3, "temperature": 1}
+    assert default["settings"] == interrupted["settings"] == {"soft_weight": 0.5, "temperature": 2}
     assert default["epochs"] == other["epochs"] == 1
     assert default["default"]
     assert not other["default"]
@@ -150,7 +150,7 @@ def test_a_hopeless_trial_is_ended_early(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def behave(settings: Mapping[str, float]) -> tuple[list[float | None], str, str]:
-        default = settings["temperature"] == 1
+        default = settings["temperature"] == 2
         return ([0.3, 0.4, 0.5], "0", "") if default else ([0.1], "endless", "")
 
     students(behave)
@@ -171,7 +171,7 @@ def test_the_default_is_never_ended_early(
 
     def behave(settings: Mapping[str, float]) -> tuple[list[float | None], str, str]:
         status, message = results.pop(0)
-        score = 0.1 if settings["temperature"] == 1 else 0.5
+        score = 0.1 if settings["temperature"] == 2 else 0.5
         return ([score] * 3 if status == "0" else []), status, message
 
     students(behave)
@@ -207,7 +207,7 @@ def test_failed_trials_are_recorded_and_the_search_goes_on(
     training: list[str], tmp_path: Path, script: Script, students: Callable[[Behave], None]
 ) -> None:
     def behave(settings: Mapping[str, float]) -> tuple[list[float | None], str, str]:
-        if settings["temperature"] == 1:
+        if settings["temperature"] == 2:
             return [0.2, 0.3], "0", ""
         return [0.1], "2", "train_kd.py: the loss is not finite"
 
@@ -282,7 +282,7 @@ REFUSED = {
     "budget": (["--trials", "0"], "no budget; pass --trials 30, --minutes 60 or both"),
     "search": (["--search"], "--search must name settings, each once, not []"),
     "setting": (["--search", "lr"], "invalid choice: 'lr'"),
-    "range": (["--range", "pos_w=3:1"], "--range pos_w=3:1: must be finite numbers"),
+    "range": (["--range", "neg_w=3:1"], "--range neg_w=3:1: must be finite numbers"),
     "storage": (["--storage", "nonsense"], "--storage cannot be opened: Could not parse"),
     "driver": (["--storage", "oracle+nonsense://x"], "--storage cannot be opened"),
     "searched": (["--", "--temperature", "2"], "--temperature (after --) is searched"),
