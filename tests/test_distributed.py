@@ -117,7 +117,7 @@ def test_two_processes_distil_the_weights_of_one(
     # cwd has an adapter without a gradient: that of the map of a single cell.
     extra = ["--teacher", trained / "one/best.pth", "--distill", "cwd(weight=3)", "attention"]
     extra += ["mgd", "crosskd(weight=0.001)", "--kd-schedule", "cosine"]
-    extra += ["--epochs", "2", "--freeze-epochs", "1"]
+    extra += ["--preset", "tutorial", "--epochs", "2", "--freeze-epochs", "1"]
     extra += ["--share", "soft=0.3, mgd=0.2", "--ledger-every", "1", "--lr", "0.0003"]
     states = []
     for processes, name in ((1, "one"), (2, "two")):
