@@ -148,6 +148,7 @@ def fact_of(run: Run) -> dict[str, str]:
     ]
     images = f" ({about['images']} images)" if "images" in about else ""
     others = about.get("unlabelled", 0)
+    chooses = 0 < settings["val_every"] < settings["epochs"]  # or it is the last network
     found = {
         "command": code(origin.get("command", "")) if origin.get("command") else "",
         "network": f"{about.get('backbone', '')}, priors {about.get('layout', '')}",
@@ -155,7 +156,7 @@ def fact_of(run: Run) -> dict[str, str]:
         "starts from": starts_from(settings),
         "trained on": " ".join(settings["train"]) + images,
         "without labels": f"{' '.join(settings['unlabelled'])} ({others} images)" if others else "",
-        "chosen on": " ".join(settings["val"]),
+        "chosen on": " ".join(settings["val"]) if chooses else "",
         "classes": ", ".join(about.get("class_names", [])),
         "loss": " + ".join([*terms, *settings.get("distill", [])]),
         "schedule": f"{settings['epochs']} epochs of batches of {settings['batch_size']}, "

@@ -19,6 +19,7 @@ SETTINGS: dict[str, Any] = {
     "train": ["VOC2007/train"],
     "val": ["VOC2007/val"],
     "epochs": 3,
+    "val_every": 1,
     "batch_size": 4,
     "optimizer": "sgd",
     "lr": 0.001,
@@ -123,6 +124,13 @@ def test_a_page_has_everything(samples: list[Sample], tmp_path: Path) -> None:
     page.write(tmp_path / "run/report.html")
     assert (tmp_path / "run/report.html").stat().st_size < 2e6
     check_page(tmp_path / "run/report.html", tmp_path, images=12)
+
+
+def test_only_validations_on_the_way_choose(tmp_path: Path) -> None:
+    for every, chooses in ((1, True), (0, False), (3, False)):  # of 3 epochs
+        settings = {**SETTINGS, "val_every": every}
+        run = read_run(write_run(tmp_path / str(every), [0.2], config=settings))
+        assert ("chosen on" in run_page([run]).text()) is chooses
 
 
 def test_a_run_that_goes_on_has_a_page(tmp_path: Path) -> None:
