@@ -139,15 +139,8 @@ def test_weights_that_follow_shares_go_on_where_they_stopped(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    extra = [
-        "--preset",
-        "tutorial",
-        "--teacher",
-        whole / "best.pth",
-        "--distill",
-        "cwd(weight=3)",
-        "--no-preflight",
-    ]
+    extra = ["--preset", "tutorial", "--teacher", whole / "best.pth", "--no-preflight"]
+    extra += ["--distill", "cwd(weight=3)"]
     extra += ["--share", "soft=0.3, cwd=0.2", "--ledger-every", "2", "--log-every", "1"]
     capsys.readouterr()
     assert script("train_kd", *on(drawn, tmp_path, "through", *extra)) == 0
