@@ -30,7 +30,8 @@ from tools.export.shrink import shrink
 from utils.data.augment import IMAGE_SIZE
 from utils.show.report import cost
 
-MEAN = "mean"  # the constant in a network's graph
+# The constant in a network's graph. No name of torch's exporter has a slash, so none meets ours.
+MEAN = "stem/mean"
 
 
 class Heads(nn.Module):
@@ -97,11 +98,11 @@ def fold_normalisation(graph: Any) -> None:
     first.input[0] = divide.input[0]
     graph.node.remove(divide)
     graph.initializer.remove(deviation)
-    subtract.input[1] = "mean_row"
-    graph.node.insert(0, helper.make_node("Expand", [MEAN, "row_shape"], ["mean_row"]))
+    subtract.input[1] = "stem/mean_row"
+    graph.node.insert(0, helper.make_node("Expand", [MEAN, "stem/row_shape"], ["stem/mean_row"]))
     shape = np.array(row.shape, np.int64)
     mean.CopyFrom(numpy_helper.from_array(row[..., :1].copy(), MEAN))
-    graph.initializer.append(numpy_helper.from_array(shape, "row_shape"))
+    graph.initializer.append(numpy_helper.from_array(shape, "stem/row_shape"))
 
 
 def whole_graph(

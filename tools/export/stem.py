@@ -44,27 +44,27 @@ def read_by_fours(network: Any) -> None:
     for name in first.input[1:]:
         graph.initializer.remove(constants[name])
     new = {
-        "fours": np.array([-1, IMAGE_SIZE, IMAGE_SIZE // PIXELS, wide.shape[1]]),
-        "apart": np.array([-1, IMAGE_SIZE // STRIDE, IMAGE_SIZE // STRIDE, len(kernel)]),
-        "wide": wide,
+        "stem/fours": np.array([-1, IMAGE_SIZE, IMAGE_SIZE // PIXELS, wide.shape[1]]),
+        "stem/apart": np.array([-1, IMAGE_SIZE // STRIDE, IMAGE_SIZE // STRIDE, len(kernel)]),
+        "stem/wide": wide,
     }
     if bias:  # the exporter leaves one of zeros out
-        new["wide_bias"] = np.tile(bias[0], PIXELS // STRIDE)
+        new["stem/wide_bias"] = np.tile(bias[0], PIXELS // STRIDE)
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in new.items())
     first_wide = helper.make_node(
         "Conv",
-        ["pixels", *(name for name in new if name.startswith("wide"))],
-        ["pairs"],
+        ["stem/pixels", *(name for name in new if name.startswith("stem/wide"))],
+        ["stem/pairs"],
         strides=[STRIDE, 1],
         pads=[pad, left, pad, right],
         kernel_shape=[size, wide.shape[-1]],
     )
-    activation.input[0], activation.output[0] = "pairs", "active"
+    activation.input[0], activation.output[0] = "stem/pairs", "stem/active"
     nodes = [
-        *reshaped_by_pixel(first.input[0], "fours", "pixels"),
+        *reshaped_by_pixel(first.input[0], "stem/fours", "stem/pixels"),
         first_wide,
         activation,
-        *reshaped_by_pixel("active", "apart", result),
+        *reshaped_by_pixel("stem/active", "stem/apart", result),
     ]
     for node in reversed(nodes):
         graph.node.insert(place, node)

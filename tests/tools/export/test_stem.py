@@ -24,13 +24,20 @@ def results(network):
     return session.run(None, {"floats": IMAGES})
 
 
-@pytest.mark.parametrize("backbone", ["resnet18(width=0.125)", "mobilenetv2(width=0.1)"])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "resnet18(width=0.125)",
+        "mobilenetv2(width=0.1)",
+        "resnet18(width=0.125, attention='cbam')",  # whose graph has a mean of its own
+    ],
+)
 def test_it_computes_what_it_did(backbone):
     before = graph_of(backbone)
     after = copy.deepcopy(before)
     read_by_fours(after)
     first = next(node for node in after.graph.node if node.op_type == "Conv")
-    assert first.input[1] == "wide"
+    assert first.input[1] == "stem/wide"
     for old, new in zip(results(before), results(after), strict=True):
         np.testing.assert_allclose(new, old, rtol=0, atol=1e-4 * np.abs(old).max())
 
