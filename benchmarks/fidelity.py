@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nets.distillers.base import Distiller
 from nets.distillers.dkd import Decoupled
+from nets.distillers.objectness import KINDS, ObjectnessScaled
 from nets.matching import match
 from nets.memo.record import LISTED, MOST, AnswerRecord
 from nets.multibox_loss_kd import MultiBoxLoss_KD
@@ -33,6 +35,7 @@ from utils.data.voc import read_classes
 from utils.engine.evaluation import channels_last
 
 SEED = 5  # of the augmentation that is looked at
+NO_MAPS: Any = {"student_channels": (), "teacher_channels": ()}
 
 
 def main() -> None:
@@ -45,6 +48,7 @@ def main() -> None:
     parser.add_argument("--students", nargs="+", required=True, help="early and late ones")
     parser.add_argument("--listed", nargs="+", type=int, default=[LISTED])
     parser.add_argument("--most", nargs="+", type=int, default=[MOST], help="bytes of a record")
+    parser.add_argument("--whole", action="store_true", help="keep every box, as for objectness")
     parser.add_argument("--batches", type=int, default=6)
     parser.add_argument("--expand", type=float, default=1.0)
     parser.add_argument("--json", default="")
@@ -54,7 +58,7 @@ def main() -> None:
     batches = list(some_batches(options, names, teacher))
     rows: list[dict[str, Any]] = []
     for listed, most in itertools.product(options.listed, options.most):
-        record = AnswerRecord(teacher.layout, len(names), listed, most)
+        record = AnswerRecord(teacher.layout, len(names), listed, most, whole=options.whole)
         for path in options.students:
             student, _ = load_network(path)
             found = [cosines(student, record, *batch) for batch in batches]
@@ -101,7 +105,7 @@ def cosines(
     heard = record.decode(record.encode(live, match(targets, student.priors).labels > 0))
     parameters = tuple(student.parameters())
     found = {}
-    for name in ("soft", "l2", "dkd"):
+    for name in ("soft", "l2", "dkd", *(f"objectness, {kind}" for kind in KINDS)):
         for where, at in (("outputs", tuple(outputs[1:])), ("weights", parameters)):
             one, other = (
                 gradient(terms(outputs, said, targets, student.priors)[name], at)
@@ -114,7 +118,7 @@ def cosines(
 def terms(
     student: Outputs, teacher: Outputs, targets: Targets, priors: Tensor
 ) -> dict[str, Tensor]:
-    """The terms that read what a teacher said; those of the preset `soft`, and `dkd`."""
+    """The terms that read what a teacher said, with their defaults; soft targets at T = 2."""
     criterion = MultiBoxLoss_KD(temperature=2.0, neg_w=1.0)
     matches = match(targets, priors)
     chosen = criterion.select(student, matches)
@@ -122,10 +126,11 @@ def terms(
         targets, matches, chosen.positive.mask, chosen.negative, chosen.divisor, priors,
         teacher=None, rows=torch.arange(len(targets.labels)), progress=torch.zeros(()),  # type: ignore[arg-type]
     )  # fmt: skip
-    decoupled = Decoupled(student_channels=(), teacher_channels=())
+    distillers: dict[str, Distiller] = {"dkd": Decoupled(**NO_MAPS)}
+    distillers |= {f"objectness, {kind}": ObjectnessScaled(**NO_MAPS, kind=kind) for kind in KINDS}
     return {
         **criterion(student, teacher, matches, chosen),
-        "dkd": decoupled(student, teacher, lesson),
+        **{name: distiller(student, teacher, lesson) for name, distiller in distillers.items()},
     }
 
 

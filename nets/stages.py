@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from nets.distillers import DISTILLERS, Distiller
+from nets.distillers.base import NETWORK, OUTPUTS
 from nets.inputs import check_inputs, warn_of_choice
 from nets.loudness import fixed_instead, read_shares
 from nets.memo.asking import Asked, open_memo
@@ -79,7 +80,7 @@ def train_student(config: DistillConfig) -> Path:
         assert isinstance(task.teacher, AnswerRecord)
         to_priors = partial(on_student_priors, student, match_priors=config.match_priors)
         ask = partial(Asked, lambda: load(device)[0], to_priors, task.model.priors, task.teacher)
-        return open_memo(config, store, teacher_path, class_names, student.layout, ask)
+        return open_memo(config, store, teacher_path, class_names, task.teacher, ask)
 
     def look(trainer: Trainer, validation: Store | None) -> None:
         picture = Path(config.logs) / config.name / "pseudo.png" if config.pseudo_pictures else None
@@ -130,15 +131,17 @@ def distill_task(config: DistillConfig, student: SSD300, teacher: SSD300) -> Dis
         ValueError: see `build_distillers`; or one needs more of the teacher than is written down.
     """
     distillers = build_distillers(config.distill, student, teacher)
-    more = [name for name, distiller in distillers.items() if distiller.asks_more]
-    if config.teacher_views and more:
+    asks = {name: distiller.asks_for for name, distiller in distillers.items()}
+    if config.teacher_views and NETWORK in asks.values():
+        name = next(name for name, what in asks.items() if what == NETWORK)
         raise ValueError(
-            f"--distill {more[0]} (given, or by --preset) needs the teacher itself, not only what "
+            f"--distill {name} (given, or by --preset) needs the teacher itself, not only what "
             "--teacher-views writes down of its outputs; leave out one of the two"
         )
+    writes = AnswerRecord(student.layout, student.classes, whole=OUTPUTS in asks.values())
     return DistillTask(
         student,
-        AnswerRecord(student.layout, student.classes) if config.teacher_views else teacher,
+        writes if config.teacher_views else teacher,
         MultiBoxLoss_KD(
             config.neg_pos_ratio,
             config.negatives_for_hard,

@@ -81,6 +81,22 @@ def test_a_later_student_ends_as_the_first_and_asks_no_teacher(
     assert difference(outcome(tmp_path / "later"), outcome(teacher.parents[1] / "first")) == ""
 
 
+def test_who_listens_to_every_prior_has_a_memo_of_longer_records(
+    teacher: Path, drawn: Path, tmp_path: Path, script: Script, asked: list[int], refused: Refused
+) -> None:
+    flags = ("--memo", tmp_path / "memo", "--distill", "objectness(kind='bce')")
+    assert script("train_kd", *under(teacher, drawn, tmp_path, "first", *flags)) == 0
+    assert asked == [2] * 6
+    assert script("train_kd", *under(teacher, drawn, tmp_path, "later", *flags)) == 0
+    assert asked == [2] * 6
+    assert difference(outcome(tmp_path / "later"), outcome(tmp_path / "first")) == ""
+    (folder,) = (tmp_path / "memo").iterdir()
+    # (8732 + 8) x 5 bytes more than what `dkd` asks for
+    assert size_of(folder) == size_of(folder_of(teacher)) + 43_700
+    words = under(teacher, drawn, tmp_path, "run", "--memo", folder)
+    assert "is a memo of another whole (true, this run's is null)" in refused("train_kd", *words)
+
+
 def test_another_seed_reads_the_same_views(
     teacher: Path, drawn: Path, tmp_path: Path, script: Script, asked: list[int]
 ) -> None:
@@ -225,7 +241,7 @@ def test_what_a_memo_says_of_itself(teacher: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["hint", "attention", "crosskd", "objectness"])
+@pytest.mark.parametrize("name", ["hint", "attention", "crosskd"])
 def test_who_needs_the_teacher_itself_says_so(
     name: str, teacher: Path, drawn: Path, tmp_path: Path, refused: Refused
 ) -> None:

@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from nets.multibox_loss import at_least_float32
 from nets.outputs import Lesson, Outputs
 
+# What a distiller asks a teacher for: of all priors how likely an object is, and the boxes of the
+# few that may show one; all logits and boxes; or what only the network can say, such as its maps.
+OBJECTS, OUTPUTS, NETWORK = "objects", "outputs", "network"
+
 
 class Distiller(nn.Module):
     """A loss between what a student and a teacher say of the same batch.
@@ -21,7 +25,7 @@ class Distiller(nn.Module):
     Attributes:
         compares_maps: whether the source maps of both must have the same grids.
         compares_priors: whether both must have the same priors, so that heads can change places.
-        asks_more: whether it needs more of the teacher than what a memo keeps, see `nets.memo`.
+        asks_for: OBJECTS, OUTPUTS or NETWORK; how much a memo keeps, see `nets.memo`.
 
     Raises:
         ValueError: `weight` is negative or no number.
@@ -29,7 +33,7 @@ class Distiller(nn.Module):
 
     compares_maps: bool = False
     compares_priors: bool = False
-    asks_more: bool = False
+    asks_for: str = OBJECTS
 
     def __init__(
         self,
@@ -63,7 +67,7 @@ class MapDistiller(Distiller):
     """
 
     compares_maps = True
-    asks_more = True
+    asks_for = NETWORK
     adapts: bool = True
 
     def __init__(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nets.distillers.base import Distiller, above_0, one_of
+from nets.distillers.base import OUTPUTS, Distiller, above_0, one_of
 from nets.multibox_loss import at_least_float32
 from nets.outputs import Lesson, Outputs
 from nets.rows import over_classes
@@ -39,8 +39,6 @@ class ObjectnessScaled(Distiller):
     "objectness scaled distillation" (there for YOLO, whose objectness is a number of its own).
     """
 
-    asks_more = True  # every prior's logits and box count a little
-
     def __init__(
         self,
         *,
@@ -59,6 +57,8 @@ class ObjectnessScaled(Distiller):
         self.temperature = above_0("objectness: temperature", temperature)
         self.scaled = one_of("objectness: scaled", scaled, (True, False))
         self.boxes = one_of("objectness: boxes", boxes, (True, False))
+        if boxes or kind != "kl":
+            self.asks_for = OUTPUTS  # each prior's box counts, and not only odds but the logits
 
     def forward(self, student: Outputs, teacher: Outputs, lesson: Lesson) -> Tensor:
         """See `Distiller.forward`."""

@@ -66,7 +66,7 @@ def open_memo(
     store: Store,
     teacher: str | Path,
     class_names: Sequence[str],
-    layout: str,
+    writes: AnswerRecord,
     ask: Callable[[Precision], Asked],
 ) -> Memo:
     """The memo of a teacher's answers about the training images of a run.
@@ -76,7 +76,7 @@ def open_memo(
         store: the images.
         teacher: its file.
         class_names: names of the classes 1..K.
-        layout: of the student's priors, on which answers are written down.
+        writes: how answers are written down, on the student's priors.
         ask: who is to be asked what is not in it, in the memo's arithmetic.
 
     Raises:
@@ -89,24 +89,25 @@ def open_memo(
         "bytes": record.MOST,
         "teacher": digest(teacher),
         "classes": list(class_names),
-        "layout": layout,
+        "layout": writes.layout,
         **content_of(store),
         "views": views,
         "seed": SEED,
         "augmentation": AUGMENTATION,
         "side": IMAGE_SIZE,
         "expand": follow(config, steps=1).expand,  # no recipe asks how many steps there are
+        **({"whole": True} if writes.whole else {}),
     }
-    size = AnswerRecord(layout, len(class_names)).size
     root = Path(config.memo or Path(config.logs) / FOLDER)
     arithmetic = choose_precision(store.device, config.amp).record()
-    folder, manner = memo_folder(root, identity, json.dumps(arithmetic), len(store) * views * size)
+    size = len(store) * views * writes.size
+    folder, manner = memo_folder(root, identity, json.dumps(arithmetic), size)
     precision = recorded_precision(json.loads(manner), store.device)
     return Memo(
         folder,
         len(store),
         views,
-        size,
+        writes.size,
         ask(precision),
         store.device,
         workers=config.workers,

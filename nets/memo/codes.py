@@ -40,6 +40,31 @@ def extremes(values: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
+def in_columns(values: Tensor) -> Tensor:
+    """`[B, P, C]` -> `[B, size_in_columns(P, C)]` uint8: a byte a number, in even steps from the
+    least of its column to the largest, which are there in float32.
+    """
+    low, high = values.amin(1), values.amax(1)
+    codes = code((values - low[:, None]) / span(low, high)[:, None])
+    ends = torch.cat((low, high), dim=1).view(torch.uint8)
+    return torch.cat((ends, codes.flatten(1)), dim=1)
+
+
+def from_columns(written: Tensor, columns: int) -> Tensor:
+    """What `in_columns` was given, up to half a step; float32."""
+    ends, codes = written.split((8 * columns, written.shape[1] - 8 * columns), dim=1)
+    # Flat, because bytes become floats only where every stride is a multiple of 4.
+    numbers = ends.flatten().view(torch.float32)
+    low, high = numbers.view(-1, 1, 2 * columns).split(columns, dim=2)
+    values: Tensor = codes.unflatten(1, (-1, columns)) * (span(low, high) / STEPS) + low
+    return values
+
+
+def size_in_columns(rows: int, columns: int) -> int:
+    """Bytes that `in_columns` makes of `rows` x `columns` numbers."""
+    return (8 + rows) * columns
+
+
 def span(low: Tensor, high: Tensor) -> Tensor:
     """How far it is from one to the other; above 0."""
     return (high - low).clamp(min=1e-6)

@@ -8,7 +8,9 @@ Nearly all of what a teacher says of 8732 priors is "background, and I am sure".
 - of the likeliest of these, of as many as have room in `MOST` bytes: how the odds are shared among
   the classes, sketched in four bits a class;
 - of the rest that, not of each but of neighbours of one shape: the mean, over a block of a map's
-  cells, of their log shares.
+  cells, of their log shares;
+- where somebody listens to all that is said (`whole`): of every prior the offsets and the logit of
+  background, in 44 kB more.
 
 Everything but offsets and sketches has eight bits; logits and sketches in steps that are the finer
 the nearer to the largest. Which prior is of which kind needs no place of its own: a prior's odds
@@ -22,7 +24,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nets.memo.codes import FEW_STEPS, STEPS, code, extremes, largest, pack, span, unpack
+from nets.memo.codes import (
+    FEW_STEPS,
+    STEPS,
+    code,
+    extremes,
+    from_columns,
+    in_columns,
+    largest,
+    pack,
+    size_in_columns,
+    span,
+    unpack,
+)
 from nets.outputs import Outputs
 from nets.priors import layout_named
 from nets.rows import in_order, over_classes
@@ -34,6 +48,7 @@ BLOCKS = 4  # along a side of the finest map
 # Codes of the odds: of the rest from 0, of sketched priors from here on, and of a listed prior.
 FIRST_SKETCHED, OF_LISTED = 128, 255
 REST_STEPS, SKETCHED_STEPS = FIRST_SKETCHED - 1, OF_LISTED - FIRST_SKETCHED - 1
+COLUMNS = 5  # offsets and background, of every prior
 LARGEST = 60_000.0  # offset that float16 holds
 ALIGNED = 4
 
@@ -67,7 +82,8 @@ class AnswerRecord(nn.Module):
         layout: of the priors that the outputs are about.
         classes: K.
         listed: how many priors are written down in full.
-        most: bytes of a record; what is left is filled with sketches.
+        most: bytes of a record but for what `whole` adds; what is left is filled with sketches.
+        whole: keep the offsets of every prior, and its logits as they are.
 
     Attributes:
         size: bytes of a record.
@@ -76,8 +92,17 @@ class AnswerRecord(nn.Module):
 
     group: Tensor
 
-    def __init__(self, layout: str, classes: int, listed: int = LISTED, most: int = MOST) -> None:
+    def __init__(
+        self,
+        layout: str,
+        classes: int,
+        listed: int = LISTED,
+        most: int = MOST,
+        *,
+        whole: bool = False,
+    ) -> None:
         super().__init__()
+        self.layout, self.whole = layout, whole
         group, self.groups = groups(layout)
         self.priors, self.columns = len(group), classes + 1
         self.listed = min(listed, self.priors)
@@ -88,7 +113,8 @@ class AnswerRecord(nn.Module):
         self.packed = -(-classes // 2)  # bytes of four bits a class
         room = max(0, most - sum(pieces)) // self.packed
         self.sketched = min(room, self.priors - self.listed)
-        self.pieces = [*pieces, self.sketched * self.packed]
+        pieces += [self.sketched * self.packed]
+        self.pieces = [*pieces, size_in_columns(self.priors, COLUMNS) if whole else 0]
         used = sum(self.pieces)
         self.size = used + -used % ALIGNED
 
@@ -126,6 +152,7 @@ class AnswerRecord(nn.Module):
             code((below.flatten(1) / scales.logits).sqrt()),
             boxes.flatten(1).view(torch.uint8),
             pack(code((apart / scales.sketched[..., None]).sqrt(), FEW_STEPS)).flatten(1),
+            *([in_columns(torch.cat((offsets, logits[..., :1]), dim=-1))] if self.whole else []),
         )
         unused = head.new_zeros(len(head), self.size - sum(self.pieces))
         return torch.cat((head, *parts, unused), dim=1)
@@ -133,8 +160,8 @@ class AnswerRecord(nn.Module):
     def decode(self, records: Tensor) -> Outputs:
         """What `encode` was given, as far as records say it; float32.
 
-        Logits are relative: those of a listed prior to its largest, those of others to background.
-        Offsets of priors that are not listed are 0.
+        Unless the record is `whole`, logits are relative, those of a listed prior to its largest,
+        those of others to background, and offsets of priors that are not listed are 0.
 
         Args:
             records: `[B, size]` uint8, none of them absent.
@@ -156,6 +183,10 @@ class AnswerRecord(nn.Module):
         rows = (below / STEPS).square() * -scales.logits
         fill(logits, index, rows.view(batch, self.listed, self.columns))
         offsets = odds.new_zeros(batch, self.priors, 4)
+        if self.whole:
+            offsets, background = from_columns(pieces[6], COLUMNS).split((4, 1), dim=-1)
+            offsets = offsets.contiguous()
+            logits += background - logits[..., :1]
         boxes = pieces[4].contiguous().view(torch.float16).float()
         fill(offsets, index, boxes.view(batch, self.listed, 4))
         return Outputs((), logits, offsets)

@@ -8,6 +8,7 @@ import torch
 
 from nets import rows
 from nets.distillers import DISTILLERS
+from nets.distillers.base import NETWORK, OBJECTS, OUTPUTS
 from nets.outputs import Outputs
 from tests.nets.distillers.scenes import (
     STUDENT,
@@ -103,8 +104,9 @@ class TestContract:
             assert distiller(student, teacher, lesson()).isfinite()
 
     def test_what_it_asks_of_the_teacher(self, name):
-        """Of those that ask no more a record is enough, see `nets.memo`: logits up to a constant of
-        each prior, and the offsets of those that are to be objects. Of others something is missed.
+        """Of those that ask for objects a record is enough, see `nets.memo`: logits up to a
+        constant of each prior, and the offsets of those that are to be objects. Of others something
+        is missed; whoever asks for outputs needs nothing else.
         """
         distiller = made(name, STUDENT, TEACHER)
         student, teacher, told = features(STUDENT, 0), features(TEACHER, 1), lesson()
@@ -113,11 +115,13 @@ class TestContract:
         record = Outputs((), teacher.logits.detach() + shift, kept)
         expected = distiller(student, teacher, told)
         if distiller.compares_maps:
-            assert distiller.asks_more
+            assert distiller.asks_for == NETWORK
         else:
-            found = distiller(student, record, told._replace(teacher=None))
-            same = torch.isclose(found, expected, rtol=1e-4)
-            assert bool(same) != distiller.asks_more
+            outputs = teacher._replace(features=())
+            nobody = told._replace(teacher=None)
+            assert torch.equal(distiller(student, outputs, nobody), expected)
+            same = torch.isclose(distiller(student, record, nobody), expected, rtol=1e-4)
+            assert distiller.asks_for == (OBJECTS if same else OUTPUTS)
 
     def test_images_may_be_permuted(self, name):
         distiller = made(name, STUDENT, TEACHER)

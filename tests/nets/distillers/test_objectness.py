@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from nets.distillers.base import OBJECTS, OUTPUTS
 from nets.outputs import Outputs
 from tests.nets.distillers.scenes import STUDENT, TEACHER, features, lesson, made
 
@@ -41,6 +42,13 @@ class TestObjectness:
         distiller = made("objectness", [1], [1], **options)
         value = distiller(said([0.0, 0]), said([0.0, math.log(3)], (2, 0, 0, 0)), lesson())
         assert value.item() == pytest.approx(expected, rel=1e-6)
+
+    @pytest.mark.parametrize(
+        ("options", "what"),
+        [({}, OUTPUTS), ({"boxes": False}, OBJECTS), ({"kind": "l2", "boxes": False}, OUTPUTS)],
+    )
+    def test_what_is_compared_decides_what_it_asks_for(self, options, what):
+        assert made("objectness", STUDENT, TEACHER, **options).asks_for == what
 
     @pytest.mark.parametrize("kind", ["kl", "l2", "bce"])
     @pytest.mark.parametrize("scaled", [True, False])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nets.memo.codes import pack, unpack
+from nets.memo.codes import from_columns, in_columns, pack, size_in_columns, unpack
 from nets.memo.record import FORMAT, LISTED, AnswerRecord, groups
 from nets.outputs import Outputs
 from nets.priors import LAYOUTS, prior_boxes
@@ -156,6 +156,36 @@ def test_four_bits_a_class(classes: int) -> None:
     assert not unpack(packed)[..., classes:].any()
 
 
+def test_a_byte_a_number_in_columns() -> None:
+    # The columns 0, 1, 255 and -10, 500, 10.4: steps of 1 and of 2, the codes 0, 1, 255 and
+    # 0, 255, 10 (20.4 / 2 = 10.2).
+    values = torch.tensor([[[0.0, -10.0], [1.0, 500.0], [255.0, 10.4]]])
+    written = in_columns(values)
+    assert written.shape == (1, size_in_columns(3, 2))
+    assert written[0, 16:].tolist() == [0, 0, 1, 255, 255, 10]
+    heard = torch.tensor([[[0.0, -10.0], [1.0, 500.0], [255.0, 10.0]]])
+    torch.testing.assert_close(from_columns(written, 2), heard)
+    even = torch.full((2, 3, 1), -7.0)  # no step at all
+    torch.testing.assert_close(from_columns(in_columns(even), 1), even, atol=1e-5, rtol=0)
+
+
+def test_a_whole_record_knows_every_box_and_every_logit(record: AnswerRecord) -> None:
+    outputs, positive = said(), mark(8732, 0, 4000, 8731)
+    whole = AnswerRecord("paper", CLASSES, most=32 + 8732 + 468 + 400 * 12 + 4000 * 2, whole=True)
+    records, shorter = whole.encode(outputs, positive), record.encode(outputs, positive)
+    assert records.shape[1] == shorter.shape[1] + 43_700 == whole.size
+    heard, less = whole.decode(records), record.decode(shorter)
+    listed = (less.offsets != 0).any(-1)
+    assert torch.equal(heard.offsets[listed], less.offsets[listed])
+    torch.testing.assert_close(heard.logits.softmax(-1), less.logits.softmax(-1))
+    for exact, told in (
+        (outputs.offsets.double(), heard.offsets.double()),
+        (outputs.logits[..., :1].double(), heard.logits[..., :1].double()),
+    ):
+        step = (exact.amax(1, keepdim=True) - exact.amin(1, keepdim=True)) / 255
+        assert ((exact - told).abs() <= step / 2 + 1e-3).all()
+
+
 def test_what_was_heard_is_said_again(record: AnswerRecord) -> None:
     """Images have no part in each other's records, nor in how they are read."""
     outputs, positive = said(), mark(8732, 7)
@@ -202,9 +232,10 @@ def test_more_positives_than_are_listed(record: AnswerRecord) -> None:
     assert (heard.offsets != 0).any(-1).sum(1).tolist() == [LISTED] * 2
 
 
-def test_a_gpu_never_waits() -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_gpu_never_waits(whole: bool) -> None:
     with fake_gpu():
-        record = AnswerRecord("paper", CLASSES).to(GPU)
+        record = AnswerRecord("paper", CLASSES, whole=whole).to(GPU)
         outputs = Outputs((), *(torch.zeros(2, 8732, n, device=GPU) for n in (CLASSES + 1, 4)))
         positive = torch.zeros(2, 8732, dtype=torch.bool, device=GPU)
         heard = record.decode(record.encode(outputs, positive))
