@@ -208,7 +208,7 @@ class DistillConfig(TrainConfig):
     usual_backbone: ClassVar[str] = "mobilenetv2"
     example_lines: ClassVar[tuple[str, ...]] = (
         "train_kd.py --teacher logs/teacher/best.pth --train MYSET/train --val MYSET/val",
-        "train_kd.py --teacher logs/teacher/best.pth --preset soft --distill 'cwd(weight=3)' mgd",
+        "train_kd.py --teacher logs/teacher/best.pth --preset soft --distill 'cwd(weight=80)' pkd",
         "train_kd.py --teacher-backbone resnet34 --teacher-epochs 30 --backbone mobilenetv2",
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -268,7 +268,7 @@ class DistillConfig(TrainConfig):
     neg_w: float = option(None, "weight of the background column in the soft-target loss")
     distill: tuple[str, ...] = option(
         None,
-        "further terms, see docs/distillers.md, e.g. 'cwd(tau=1, weight=3)' mgd; by itself: none",
+        "further terms, see docs/distillers.md, e.g. 'cwd(tau=1, weight=80)' pkd; by itself: none",
     )
     pos_w: float = option(1.0, "weight of the class columns in the soft-target loss")
     reg_m: float = option(0.0, "margin of the teacher bound, in squared encoded units")

@@ -1,7 +1,7 @@
 """Removes channels from a trained network: a smaller student to be distilled from the whole one.
 
 python -m tools.prune --weights logs/student/best.pth --keep 0.5 --out logs/pruned/best.pth
-python train_kd.py --weights logs/pruned/best.pth --teacher logs/student/best.pth
+python train_kd.py --weights logs/pruned/best.pth --teacher logs/student/best.pth --recipe scratch
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None) -> None:
         price = cost(network)
         print(f"{name:7} {price['parameters']:>11,} parameters {price['gflops']:8.3f} GFLOPs")
     print(f"written: {config.out}; its channels have to learn to do without the others:")
-    print(f"python train_kd.py --weights {config.out} --teacher {config.weights}")
+    print(f"python train_kd.py --weights {config.out} --teacher {config.weights} --recipe scratch")
 
 
 def add_gradients(model: SSD300, store: Store, images: int, batch_size: int) -> None:

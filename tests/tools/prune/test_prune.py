@@ -174,7 +174,7 @@ def test_command_line(by, student, drawn, tmp_path, script, capsys):
     arguments = ["--weights", student, "--out", out, "--keep", 0.5, "--by", by, "--device", "cpu"]
     assert script("tools.prune", *arguments, *data) == 0
     said = capsys.readouterr().out
-    assert f"python train_kd.py --weights {out} --teacher {student}" in said
+    assert f"python train_kd.py --weights {out} --teacher {student} --recipe scratch" in said
     assert load_network(out)[0].channels == (16, 32, 64, 32, 32, 32)
 
 
