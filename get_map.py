@@ -21,7 +21,13 @@ from utils.data.store import open_store, read_samples
 from utils.data.voc import Sample, check_splits
 from utils.files import check_file, check_folder, whole
 from utils.metrics.evaluator import Evaluator
-from utils.metrics.result_files import class_files, load_detections, result_ids, save_detections
+from utils.metrics.result_files import (
+    check_id,
+    class_files,
+    load_detections,
+    result_ids,
+    save_detections,
+)
 from utils.runtime.device import choose_device, memory_for
 from utils.runtime.distributed import is_main
 from utils.show.examples import SHOWN, View, worst_sheet
@@ -88,6 +94,8 @@ def from_network(config: MapConfig) -> tuple[Evaluator, Sequence[Sample], dict[s
     if config.save_detections:
         class_files(config.save_detections, class_names)  # refuses names before the work
     store = open_store(config, config.split, class_names, device)
+    for sample in store.samples if config.save_detections else ():
+        check_id(sample.image_id)
     evaluator = Evaluator(class_names)
     with memory_for(config.batch_size):
         speed = detect_split(model, store, evaluator, precision, config.batch_size, limits)

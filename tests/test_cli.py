@@ -138,6 +138,8 @@ def test_result_files_give_the_same_map(
     )
     assert "--detections needs --classes" in refused("get_map", *data, *files[:2])
     assert "give either --weights" in refused("get_map", *data, *files, *weights)
+    line = refused("get_map", *data, *files, "--top-k", "5")
+    assert line.endswith(": --top-k is a network's; --detections are evaluated as they are")
 
 
 def test_predictions_on_a_folder_and_a_video(runs: Path, tmp_path: Path, script: Script) -> None:

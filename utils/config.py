@@ -415,6 +415,11 @@ class MapConfig(DataConfig):
             raise ValueError("--split names no split; give at least one, as YEAR/SPLIT")
         if self.detections and not self.classes:
             raise ValueError("--detections needs --classes: result files do not name their order")
+        limits = ("score", "nms", "per_class", "top_k")
+        changed = [name for name in limits if getattr(self, name) != getattr(MapConfig, name)]
+        if self.detections and changed:
+            flag = changed[0].replace("_", "-")
+            raise ValueError(f"--{flag} is a network's; --detections are evaluated as they are")
         check_limits(self)
 
 

@@ -50,18 +50,22 @@ def _read_file(path: Path, split: str, find: Finder, source: Source) -> dict[Any
         try:
             name = str(row["file_name"])
             picture = Picture(
-                file := find(name, path.parent),
+                file := find(name, find.folder, path.parent),
                 relative_name(file, find.folder),
                 where,
                 [split] if split else [],
                 size=stated_size(row, "width", "height"),
             )
-            if row["id"] in pictures:
-                raise ValueError("another image has this id, too")
+            # Nobody knows of which of the two the annotations speak.
+            if twin := pictures.pop(row["id"], None):
+                source.problems.append(f"{where} ({twin.name}): another image has this id, too")
+            if twin or row["id"] in lost:
+                raise ValueError(f"{name}: another image has this id, too")
             pictures[row["id"]] = picture
         except (KeyError, TypeError, ValueError) as error:
             source.problems.append(f"{where}: {_said(error)}")
-            lost.add(_plain(row.get("id")))
+            if _plain(row.get("id")) is not None:
+                lost.add(row["id"])
     categories = {}
     for number, row in rows_of(content, "categories", path):
         try:
@@ -100,7 +104,7 @@ def _box(row: dict[str, Any]) -> Box:
 
 def _plain(key: Any) -> Any:
     """What may be looked up: a broken file may have lists for ids."""
-    return key if isinstance(key, int | str) else None
+    return key if isinstance(key, int | float | str) else None
 
 
 def _place(key: Any) -> tuple[bool, Any]:

@@ -1,7 +1,7 @@
 """A table of boxes, one a line: any columns with a heading, or two well-known forms without one."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,10 +61,10 @@ def read(file: str, images: str, one_based: bool = False) -> Source:
     rows = list(_rows(path, source))
     if not rows:
         raise ValueError(f"{path}: has no line with a picture")
-    fractions = all(_small(row.cells[end]) for row in rows for end in ENDS)
+    fractions = _fractions(rows)
     if fractions and one_based:
         raise ValueError(
-            f"{path}: no coordinate is above 1, so they are fractions of the picture; "
+            f"{path}: coordinates are not above 1, so they are fractions of the picture; "
             "leave out --one-based"
         )
     pictures: dict[str, Picture | None] = {}  # None: a problem of its own, told once
@@ -81,7 +81,7 @@ def read(file: str, images: str, one_based: bool = False) -> Source:
             continue
         try:
             left, top, right, bottom = (_number(row.cells[end], end) for end in ENDS)
-            difficult = row.cells.get("difficult", "").lower() in ("1", "true", "yes")
+            difficult = _yes(row.cells.get("difficult", ""))
             box = (left - one_based, top - one_based, right, bottom)
             picture.objects.append(Object(row.where, row.cells["label"], box, difficult))
         except ValueError as error:
@@ -89,7 +89,7 @@ def read(file: str, images: str, one_based: bool = False) -> Source:
     source.pictures = [picture for picture in pictures.values() if picture is not None]
     source.classes = sorted({o.name for picture in source.pictures for o in picture.objects})
     if fractions:
-        unit = "fractions of the picture, since none is above 1"
+        unit = "fractions of the picture, since few borders, or none, are beyond 1"
     elif one_based:
         unit = "VOC's pixels: the first is 1, the last is inside"
     else:
@@ -118,6 +118,7 @@ def _rows(path: Path, source: Source) -> Iterator[Row]:
                 source.problems.append(f"{where}: {said}")
                 continue
             row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True) if name}
+            row |= {end: "" for end in (*ENDS, "difficult") if row.get(end, "").lower() == "nan"}
             if not row["image"]:
                 source.problems.append(f"{where}: names no picture")
                 continue
@@ -185,6 +186,21 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _small(cell: str) -> bool:
-    """Whether a coordinate, where it is one, may be a fraction."""
-    return not _is_number(cell) or abs(float(cell)) <= 1
+def _fractions(rows: Sequence[Row]) -> bool:
+    """Whether coordinates are fractions: most right and lower borders are not beyond 1.
+
+    Most, so that no single one that oversteps its picture decides for the whole table.
+    """
+    borders = [row.cells[end] for row in rows for end in ("xmax", "ymax")]
+    small = [float(border) <= 1 for border in borders if _is_number(border)]
+    return 2 * sum(small) > len(small) if small else True
+
+
+def _yes(cell: str) -> bool:
+    if _is_number(cell):
+        return float(cell) != 0
+    known = {"": False} | dict.fromkeys(("true", "t", "yes", "y"), True)
+    known |= dict.fromkeys(("false", "f", "no", "n"), False)
+    if cell.lower() not in known:
+        raise ValueError(f"difficult {cell!r} is neither yes nor no; write 1 or 0")
+    return known[cell.lower()]

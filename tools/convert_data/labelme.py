@@ -52,7 +52,8 @@ def _read_file(path: Path, find: Finder, source: Source) -> Picture:
     content = read_json(path)
     shapes = list(rows_of(content, "shapes", path))
     try:
-        image = find(str(content.get("imagePath") or path.with_suffix(".jpg").name), path.parent)
+        name = str(content.get("imagePath") or path.with_suffix(".jpg").name)
+        image = find(name, path.parent, find.folder)  # labelme's paths begin beside the JSON file
     except ValueError:
         # Renamed together with its JSON file.
         same = [p for p in images_below(path.parent) if p.with_suffix(".json") == path]

@@ -60,14 +60,18 @@ class Finder:
         self.folder = folder
         self.by_name: dict[str, list[Path]] | None = None
 
-    def __call__(self, name: str, *beside: Path) -> Path:
-        """The picture called `name` in the folder, or in one of those `beside` it.
+    def __call__(self, name: str, *folders: Path) -> Path:
+        """The picture called `name` in the first of some folders that has it; else below its own.
+
+        Args:
+            name: a path as seen from one of them.
+            folders: in which to look; without any, its own.
 
         Raises:
             ValueError: it is not there, or several files below the folder have its name.
         """
         plain = PureWindowsPath(name).as_posix()  # understands both kinds of slashes
-        for folder in (self.folder, *beside):
+        for folder in folders or (self.folder,):
             if plain and (folder / plain).is_file():
                 return folder / plain
         if self.by_name is None:

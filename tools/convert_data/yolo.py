@@ -1,6 +1,7 @@
 """YOLO's folders: `images/` beside `labels/`, a line an object: class, then fractions.
 
-Four numbers are the centre, width and height of a box; six or more are the points of a polygon.
+Four numbers are the centre, width and height of a box; six or more are the points of a polygon,
+unless data.yaml says with `kpt_shape` that key points stand behind each box.
 """
 
 from collections.abc import Iterator
@@ -41,16 +42,16 @@ def read(data: str, classes: str = "") -> Source:
     if path.is_dir() and (path / "data.yaml").is_file():
         path /= "data.yaml"
     if path.is_dir():
-        pictures, names = _of_folder(path, classes)
+        pictures, names, behind = *_of_folder(path, classes), 0
     else:
-        pictures, names = _of_yaml(path)
+        pictures, names, behind = _of_yaml(path)
     source = Source(list(pictures.values()), [name for _, name in sorted(names.items())])
     labelled = 0
     for picture in source.pictures:
         labels = label_file(picture.path)
         if labels.is_file():
             labelled += 1
-            _read_labels(labels, names, picture, source)
+            _read_labels(labels, names, behind, picture, source)
     if not labelled:
         first = f", such as {label_file(source.pictures[0].path)}" if source.pictures else ""
         raise FileNotFoundError(f"{data}: there is no label file{first}")
@@ -87,7 +88,8 @@ def _of_folder(folder: Path, classes: str) -> tuple[dict[Path, Picture], dict[in
     return pictures, dict(enumerate(read_classes(found)))
 
 
-def _of_yaml(path: Path) -> tuple[dict[Path, Picture], dict[int, str]]:
+def _of_yaml(path: Path) -> tuple[dict[Path, Picture], dict[int, str], int]:
+    """The pictures, the names, and how many numbers of key points there are behind a box."""
     content = _parsed(path)
     names = _names(content.get("names"), path)
     root = path.parent / str(content.get("path") or "")
@@ -104,7 +106,17 @@ def _of_yaml(path: Path) -> tuple[dict[Path, Picture], dict[int, str]]:
                 picture.fractions = True
     if not pictures:
         raise ValueError(f"{path}: names no images; it needs a line such as train: images/train")
-    return pictures, names
+    return pictures, names, _key_points(content.get("kpt_shape"), path)
+
+
+def _key_points(shape: Any, path: Path) -> int:
+    if shape is None:
+        return 0
+    try:
+        points, numbers = (int(n) for n in shape)
+    except (TypeError, ValueError):
+        raise ValueError(f"{path}: kpt_shape is {shape!r:.80}; write [17, 3]") from None
+    return points * numbers
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -155,7 +167,9 @@ def _images(place: str, root: Path, where: str) -> Iterator[Path]:
             yield image
 
 
-def _read_labels(path: Path, names: dict[int, str], picture: Picture, source: Source) -> None:
+def _read_labels(
+    path: Path, names: dict[int, str], behind: int, picture: Picture, source: Source
+) -> None:
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
@@ -164,6 +178,11 @@ def _read_labels(path: Path, names: dict[int, str], picture: Picture, source: So
             label, *values = _numbers(line)
             if label not in names:
                 raise ValueError(f"class {label:g} has no name; there are {len(names)}")
+            if behind:
+                if len(values) != 4 + behind:
+                    said = f"not a box and the {behind} of kpt_shape"
+                    raise ValueError(f"{len(values)} numbers behind the class are {said}")
+                values = values[:4]
             picture.objects.append(Object(where, names[int(label)], _box(values)))
         except ValueError as error:
             source.problems.append(f"{where}: {error}")

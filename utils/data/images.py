@@ -112,7 +112,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image")
     try:
-        with Image.open(path) as image:
+        # Not by its path: Pillow would map the pixels of a turned TIFF with its sides swapped.
+        with path.open("rb") as file, Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"it has over {MAX_PIXELS} pixels; make it smaller")
             yield image
@@ -127,7 +128,8 @@ def _orientation(image: Image.Image) -> int:
         image.load()  # applies the orientation and forgets it, in every version of Pillow
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # asking would decode the whole picture
-    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    value = image.getexif().get(ExifTags.Base.Orientation)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,7 +1,9 @@
 """Images, folders, lists, videos, streams and cameras as one stream of frames."""
 
 import glob
+import http.client
 import os
+import string
 import tempfile
 import urllib.error
 import urllib.parse
@@ -17,7 +19,10 @@ import numpy.typing as npt
 
 from utils.data.images import IMAGE_SUFFIXES, read_image
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+VIDEO_SUFFIXES = (
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
+    ".ogv", ".ts", ".webm", ".wmv",
+)  # fmt: skip
 CAMERA = "camera"
 STREAMS = ("http", "https", "rtsp", "rtsps", "rtmp")
 
@@ -139,9 +144,9 @@ def read_images(paths: Sequence[Path], skip_bad: bool) -> Iterator[Frame]:
     for name, path in zip(frame_names(paths), paths, strict=True):
         try:
             yield Frame(name, read_image(path))
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:  # a link may lead nowhere
             if not skip_bad:
-                raise ValueError(f"{error}; repair the file or pass --skip-bad") from error
+                raise type(error)(f"{error}; repair the file or pass --skip-bad") from error
             print(f"left out: {error}")
 
 
@@ -184,9 +189,11 @@ def fetched(url: str) -> npt.NDArray[np.uint8]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image"
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
+            # As a browser does it: spaces and umlauts are written in bytes.
+            address = urllib.parse.quote(url, safe=string.punctuation)
+            with urllib.request.urlopen(address, timeout=30) as answer:
                 path.write_bytes(answer.read())
-        except OSError as error:  # URLError is one
+        except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is the first
             said = getattr(error, "reason", error)
             raise ValueError(f"--source {url}: cannot be fetched ({said})") from None
         try:

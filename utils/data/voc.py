@@ -195,9 +195,15 @@ def image_of(year: Path, bare_id: str, images: dict[str, Path], filename: str) -
         return images[bare_id]
     xml = year / "Annotations" / f"{bare_id}.xml"
     image = year / "JPEGImages" / inside(filename.strip(), f"{xml}: <filename>")
+    stem = year / "JPEGImages" / bare_id
     if not image.is_file():
-        stem = year / "JPEGImages" / bare_id
         raise FileNotFoundError(f"{stem}: no image with any of {' '.join(IMAGE_SUFFIXES)}")
+    other = year / "Annotations" / f"{Path(filename.strip()).with_suffix('')}.xml"
+    if other != xml and other.is_file():
+        raise FileNotFoundError(
+            f"{stem}: no image with any of {' '.join(IMAGE_SUFFIXES)}; {filename.strip()}, the "
+            f"<filename> in {xml}, is that of {other}"
+        )
     return image
 
 

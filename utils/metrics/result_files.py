@@ -46,10 +46,7 @@ def save_detections(
     paths = class_files(folder, class_names)
     lines: list[list[str]] = [[] for _ in class_names]
     for image_id in sorted(detections):
-        if image_id.split() != [image_id]:
-            raise ValueError(
-                f"image id {image_id!r} is empty or holds white space; rename the image"
-            )
+        check_id(image_id)
         what = f"image {image_id}: detection"
         boxes, scores, labels = detections[image_id]
         boxes, labels = labelled_boxes(boxes, labels, len(class_names), what, inverted=True)
@@ -111,12 +108,18 @@ def load_detections(
 
 
 def result_ids(image_ids: Sequence[str]) -> dict[str, str]:
-    """What each image is called in result files: `000005`, as the VOC devkit has it.
+    """What each image is called in result files: `000005`, as the VOC devkit and its lists do.
 
     Where splits of several years share a number, `VOC2007/000005` tells them apart.
     """
-    short = {image_id: image_id.rpartition("/")[2] for image_id in image_ids}
+    short = {image_id: image_id.partition("/")[2] or image_id for image_id in image_ids}
     return short if len(set(short.values())) == len(short) else {i: i for i in image_ids}
+
+
+def check_id(image_id: str) -> None:
+    """Raises ValueError for a name that cannot stand in a line of a result file."""
+    if image_id.split() != [image_id]:
+        raise ValueError(f"image id {image_id!r} is empty or holds white space; rename the image")
 
 
 def _parse(line: str) -> tuple[str, tuple[float, ...]]:

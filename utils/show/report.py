@@ -78,4 +78,6 @@ def without_nan(value: Any) -> Any:
     """The same structure with None for NaN."""
     if isinstance(value, Mapping):
         return {k: without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(v) for v in value]
     return None if isinstance(value, float) and math.isnan(value) else value

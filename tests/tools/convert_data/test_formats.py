@@ -90,6 +90,28 @@ def test_coco_finds_pictures_by_their_names_but_no_two(tmp_path: Path) -> None:
     assert "'3.jpg' is in" in source.problems[0]
 
 
+def test_coco_images_of_one_id_are_both_left_out(tmp_path: Path) -> None:
+    """Nobody knows of which of them the annotations speak."""
+    for name in "abcd":
+        save_picture(tmp_path / f"{name}.jpg", (9, 9))
+    ids = ((1, "a"), (1, "b"), (2.0, "c"), (1, "d"))
+    images = [{"id": i, "file_name": f"{name}.jpg"} for i, name in ids]
+    images.append({"file_name": "a.jpg"})
+    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 3, 4]} for i in (1, 2)]
+    boxes.append({"id": 3, "category_id": 1, "bbox": [1, 2, 3, 4]})
+    content = {"images": images, "categories": [{"id": 1, "name": "cat"}], "annotations": boxes}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content))
+    source = coco.read([str(path)], str(tmp_path))
+    assert [(p.name, len(p.objects)) for p in source.pictures] == [("c.jpg", 1)]
+    assert source.problems == [
+        f"{path}: image 1 (a.jpg): another image has this id, too",
+        *(f"{path}: image 1: {n}.jpg: another image has this id, too" for n in "bd"),
+        f"{path}: image number 5: has no 'id'",
+        f"{path}: annotation 3: image_id None is no image of the file",
+    ]
+
+
 def yolo_set(folder: Path, label: str, data: str = "train: images\nnames: [cat, 'no']\n") -> Path:
     save_picture(folder / "images/7.jpg", (9, 9))
     (folder / "labels").mkdir(exist_ok=True)
@@ -104,6 +126,16 @@ def test_yolo_polygons(tmp_path: Path) -> None:
         ("no", 0.1, 0.2, 0.3, 0.5, False),
         ("cat", 0.25, 0.375, 0.75, 0.625, False),
     ]
+
+
+def test_yolo_key_points_are_no_polygon(tmp_path: Path) -> None:
+    label = "0 0.5 0.5 0.2 0.2 0.45 0.45 0.55 0.55\n0 0.5 0.5 0.2 0.2\n"
+    data = "train: images\nnames: [cat]\nkpt_shape: [2, 2]\n"
+    source = yolo.read(str(yolo_set(tmp_path, label, data)))
+    assert objects(source) == [("cat", 0.4, 0.4, 0.6, 0.6, False)]
+    path = tmp_path / "labels/7.txt"
+    said = "4 numbers behind the class are not a box and the 4 of kpt_shape"
+    assert source.problems == [f"{path}: line 2: {said}"]
 
 
 def test_yolo_lines_that_are_wrong(tmp_path: Path) -> None:
@@ -213,6 +245,14 @@ def test_labelme_shapes(tmp_path: Path) -> None:
     assert splits(source) == {"7.jpg": ["train"]}
 
 
+def test_labelme_pictures_lie_beside_their_files(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "sub"):
+        labelme_file(folder)
+    source = labelme.read(str(tmp_path))
+    assert [picture.name for picture in source.pictures] == ["7.jpg", "sub/7.jpg"]
+    assert source.problems == []
+
+
 def test_labelme_file_renamed_with_its_picture(tmp_path: Path) -> None:
     labelme_file(tmp_path, imagePath=r"C:\old\8.jpg")
     save_picture(tmp_path / "unseen.png", (9, 9))
@@ -278,6 +318,27 @@ def test_tables_of_fractions(lines: list[str], tmp_path: Path) -> None:
     assert objects(source) == [("cat", 0.1, 0.2, 0.3, 0.4, False)]
     assert source.pictures[0].fractions
     assert splits(source) == {"7.jpg": ["train"]}
+
+
+def test_one_line_does_not_decide_the_unit_of_a_table(tmp_path: Path) -> None:
+    box = "7.jpg,0.1,0.2,0.3,0.4,cat"
+    for odd in ("7.jpg,0.1,0.2,1.002,0.4,cat", "7.jpg,nan,nan,nan,nan,nan"):
+        source = csv_rows.read(*csv_file(tmp_path, box, odd, box))
+        assert source.pictures[0].fractions
+        assert {found[0] for found in objects(source)} == {"cat"}
+    # Boxes at the left border have small numbers, too, but not on both sides.
+    source = csv_rows.read(*csv_file(tmp_path, "7.jpg,0,0,3,4,cat", "7.jpg,0,0,1,1,cat"))
+    assert not source.pictures[0].fractions
+
+
+@pytest.mark.parametrize(
+    ("cell", "difficult"),
+    [("1", True), ("1.0", True), ("T", True), ("yes", True), ("", False), ("0.0", False),
+     ("nan", False), ("No", False)],
+)  # fmt: skip
+def test_difficult_in_a_table(cell: str, difficult: bool, tmp_path: Path) -> None:
+    lines = "image,xmin,ymin,xmax,ymax,label,difficult", f"7.jpg,1,2,3,4,cat,{cell}"
+    assert objects(csv_rows.read(*csv_file(tmp_path, *lines))) == [("cat", 1, 2, 3, 4, difficult)]
 
 
 def test_table_lines_that_are_wrong(tmp_path: Path) -> None:

@@ -121,6 +121,30 @@ def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None
     assert image_size(tmp_path / f"a.{suffix}") == (upright.shape[1], upright.shape[0])
 
 
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGBA", "CMYK"])
+def test_turned_tiffs_of_every_kind(tmp_path: Path, mode: str) -> None:
+    # [[0, 40, 80], [120, 160, 200]] turned clockwise; Pillow would map these from the disk.
+    pixels = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    image = Image.fromarray(pixels.astype(np.uint16) * 257 if mode == "I;16" else pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "a.tif"
+    (image if mode == "I;16" else image.convert(mode)).save(path, exif=exif)
+    assert image_size(path) == (2, 3)
+    assert read_image(path)[..., 0].tolist() == [[120, 0], [160, 40], [200, 80]]
+
+
+@pytest.mark.parametrize("value", [b"\3\0\1\0\0\0\0", b"\3\0\1\0\0\0\x09", b"\2\0\2\0\0\x006"])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path: Path, value: bytes) -> None:
+    """0, 9, and the text "6": kind of the value, how many there are, and the first byte of it."""
+    header = b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1"
+    path = tmp_path / "a.jpg"
+    picture = Image.fromarray(np.zeros((8, 16, 3), np.uint8))
+    picture.save(path, exif=header + value + bytes(7))
+    assert image_size(path) == (16, 8)
+    assert read_image(path).shape == (8, 16, 3)
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif", "webp"])
 def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)

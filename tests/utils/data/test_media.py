@@ -54,6 +54,11 @@ def test_bad_images_are_left_out_when_asked(
         list(open_source(str(tmp_path)).frames)
     assert [f.name for f in open_source(str(tmp_path), skip_bad=True).frames] == ["b.png"]
     assert "left out: " in capsys.readouterr().out
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(FileNotFoundError, match=r"a\.png: no such image; repair the file or pass"):
+        list(open_source(str(tmp_path)).frames)
+    assert [f.name for f in open_source(str(tmp_path), skip_bad=True).frames] == ["b.png"]
 
 
 def test_cameras_that_are_not_there_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
@@ -145,6 +150,11 @@ def test_what_is_behind_a_url(tmp_path: Path, site: str, capfd: pytest.CaptureFi
     (tmp_path / "text.png").write_text("hello")
     (frame,) = open_source(f"{site}/red%20car.png?size=8").frames
     assert (frame.name, frame.image.shape) == ("red car.png", (6, 8, 3))
+    save(tmp_path / "käfer 1.png")
+    (frame,) = open_source(f"{site}/käfer 1.png").frames
+    assert frame.name == "käfer 1.png"
+    with pytest.raises(ValueError, match=r"^--source http://h:abc/a.png: cannot be fetched \(nonn"):
+        open_source("http://h:abc/a.png")
     video = open_source(f"{site}/clip.avi")
     assert (video.name, video.live, len(list(video.frames))) == ("clip", False, 3)
     with pytest.raises(ValueError, match=rf"^--source {site}/gone.png: cannot be fetched"):

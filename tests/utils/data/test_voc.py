@@ -358,6 +358,12 @@ def test_missing_files(devkit: Devkit) -> None:
         devkit.read()
     samples, skipped = devkit.read(skip_bad=True)
     assert len(samples) == len(skipped) == 1
+    devkit.add("b", xml(obj(), filename="a.jpg"))
+    (devkit.root / "VOC2007" / "JPEGImages" / "b.jpg").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"b: no image .*; a\.jpg, the <filename> in .*b\.xml"
+    ):
+        devkit.read()
 
 
 def test_truncated_pictures_are_skipped(devkit: Devkit) -> None:

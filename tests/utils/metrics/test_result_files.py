@@ -170,6 +170,7 @@ def test_interrupted_writing_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_images_are_called_by_their_number_while_that_is_unique() -> None:
     assert result_ids(["VOC2007/1", "VOC2012/2"]) == {"VOC2007/1": "1", "VOC2012/2": "2"}
+    assert result_ids(["VOC2007/a/1", "VOC2007/b/1"]) == {f"VOC2007/{x}/1": f"{x}/1" for x in "ab"}
     same = ["VOC2007/1", "VOC2012/1"]
     assert result_ids(same) == {image_id: image_id for image_id in same}
 

@@ -34,6 +34,8 @@ def test_a_report_has_what_is_promised(tmp_path: Path) -> None:
     read = json.loads(path.read_text())
     assert read["voc07"] == {"mAP": 1.0, "per_class": {"cat": 1.0, "unicorn": None}}
     assert [p.name for p in path.parent.iterdir()] == ["out.json"]
+    write_json(path, {"rows": [{"t": (nan, 1.0)}]})
+    assert json.loads(path.read_text()) == {"rows": [{"t": [None, 1.0]}]}
 
 
 def test_percentages() -> None:
