@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shutil
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -65,11 +67,18 @@ def test_pages_of_a_run_and_of_two(
     assert "teacher voc07" in page  # it has seen all images of so small a split
     both = [runs / "student-teacher", runs / "student"]
     out, split = tmp_path / "both.html", ["--device", "cpu", "--split", "VOC2007/test"]
+    split += ["--teacher", both[0] / "best.pth"]
     assert script("tools.report", *both, "--out", out, *split) == 0
     text = out.read_text("utf-8")
     assert "2 runs side by side" in text
     assert "VOC2007/test" in text
     check_page(out, tmp_path, images=6)
+    # The student's teacher is that run, and no third network; a run may be called so itself.
+    assert not re.search(r"(?<!-)teacher voc07", text)
+    shutil.copytree(runs / "student", tmp_path / "teacher")
+    assert script("tools.report", tmp_path / "teacher", *split) == 0
+    text = (tmp_path / "teacher/report.html").read_text("utf-8")
+    assert "its teacher voc07" in text
     assert "no such file" in refused("tools.report", tmp_path)
     assert "no run is named" in refused("tools.report")
     assert "named twice" in refused("tools.report", both[0], both[0])

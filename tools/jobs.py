@@ -1,6 +1,7 @@
 """The project's scripts as jobs of a larger piece of work: shown as typed, run in a process."""
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import shlex
@@ -9,14 +10,22 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from utils.config import TrainConfig
+from utils.engine.runs import FREE, free_settings, plain
+from utils.files import digest
 from utils.show.report import duration
 
 ROOT = Path(__file__).resolve().parents[1]
 # What torchrun tells a process about itself; a job of that process is none of torchrun's.
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+# What neither the budget nor the result of a run depends on: less than may differ after a resume.
+PLACE = FREE - {
+    "accumulate", "classes", "data", "patience", "recipe", "skip_bad", "val_every"
+}  # fmt: skip
 
 
 class Running:
@@ -77,6 +86,20 @@ def each_once(words: Sequence[str]) -> list[str]:
     ]
     last = {key: place for place, key in enumerate(keys)}
     return [word for place, key in enumerate(keys) if last[key] == place for word in groups[place]]
+
+
+def decisive(config: TrainConfig) -> dict[str, Any]:
+    """The settings that a run's result depends on, as JSON has them; checkpoints by content."""
+    settings = plain(dataclasses.asdict(config))
+    for key in ("teacher", "weights"):  # a file may become another one under its old name
+        if settings.get(key):
+            settings[key] = known(Path(settings[key]))
+    return {k: v for k, v in settings.items() if k not in PLACE & free_settings(config)}
+
+
+def known(path: Path) -> str:
+    """What tells a file from another one; empty where there is none."""
+    return digest(path) if path.is_file() else ""
 
 
 def one_arithmetic() -> list[str]:

@@ -9,15 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tools.jobs import Running, claimed, logged_script, typed
+from tools.jobs import Running, claimed, decisive, known, logged_script, typed
 from utils.config import TrainConfig
-from utils.engine.runs import FREE, plain
-from utils.files import digest
+from utils.engine.runs import plain
 from utils.show.report import write_json
 
 SCORES, FACTS = "map.json", "job.json"
-# What neither the budget nor the result of a run depends on.
-PLACE = FREE - {"val_every", "patience", "data", "classes", "skip_bad", "recipe"}
 
 
 class Job(NamedTuple):
@@ -57,21 +54,12 @@ class Job(NamedTuple):
         facts = {"script": self.script, "test": list(splits)}
         if not self.script:
             return {**facts, "weights": known(self.weights)}
-        settings = plain(dataclasses.asdict(self.config))
-        for key in ("teacher", "weights"):  # a file may become another one under its old name
-            if settings.get(key):
-                settings[key] = known(Path(settings[key]))
-        return facts | {k: v for k, v in settings.items() if k not in PLACE}
+        return facts | decisive(self.config)
 
     def chosen_on(self, splits: Sequence[str]) -> bool:
         """Whether its network is the best of several epochs by images of `splits`."""
         chooses = bool(self.script) and self.config.chooses
         return chooses and not set(self.config.val).isdisjoint(splits)
-
-
-def known(path: Path) -> str:
-    """What tells a file from another one; empty where there is none."""
-    return digest(path) if path.is_file() else ""
 
 
 def environments(jobs: int) -> list[dict[str, str]]:

@@ -77,6 +77,8 @@ def verdicts(comparison: Mapping[str, Any]) -> list[str]:
 def doubts(comparison: Mapping[str, Any]) -> list[str]:
     """Why these runs may decide nothing: students that learned nothing, seeds that are too few."""
     sentences, variants = [], comparison["variants"]
+    if BASELINE not in variants:
+        return [f"No run of {BASELINE} is done, so nothing can be compared yet."]
     alone = variants[BASELINE]["mean"]
     if alone < NEAR_ZERO:
         sentences.append(

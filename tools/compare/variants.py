@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.compare.jobs import PLACE, Job
+from tools.compare.jobs import Job
+from tools.jobs import PLACE
 from utils.cli import parse_arguments
 from utils.config import DistillConfig, TrainConfig, flag
 

@@ -40,6 +40,7 @@ from utils.show.report import duration
 MARKER = "made_by_demo"
 # In how many ways each image is shown to the student whose teacher is asked once about each.
 TEACHER_VIEWS = 10
+BATCH = 8
 TEACHER, ALONE, DISTILLED = "teacher", "student alone", "student distilled"
 # For the time left, beside the teacher's training on half of the cores: how much faster all of them
 # train, and what the three evaluations take.
@@ -64,7 +65,8 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         """Refuses sizes that cannot work."""
-        at_least(self, 1, "train", "labelled", "test", "teacher_epochs", "student_epochs")
+        at_least(self, 1, "train", "test", "teacher_epochs", "student_epochs")
+        at_least(self, BATCH, "labelled")
         if self.labelled >= self.train:
             raise ValueError(
                 f"--labelled {self.labelled} of --train {self.train} leaves no picture without "
@@ -79,14 +81,15 @@ class DemoConfig:
 def main(arguments: Sequence[str] | None) -> None:
     """Data -> teacher -> student alone, student distilled -> table and pictures."""
     config = parse_arguments(DemoConfig, arguments)
+    second = second_step(config)  # builds the networks, before an earlier demonstration is lost
     out = empty_folder(Path(config.out))
     devkit = out / "VOCdevkit"
     make_drawn_set(devkit, train=config.train, val=0, test=config.test, seed=config.seed)
     divide(devkit / "VOC2007/ImageSets/Main", config.labelled)
-    started, second = time.perf_counter(), second_step(config)
+    started = time.perf_counter()
     shared = ["--data", devkit, "--val", "VOC2007/test"]
     shared += ["--classes", devkit / "VOC2007/classes.txt", "--logs", out, "--no-pretrained"]
-    shared += ["--batch-size", "8", "--seed", config.seed, "--val-every", "0", "--workers", "1"]
+    shared += ["--batch-size", BATCH, "--seed", config.seed, "--val-every", "0", "--workers", "1"]
     # By `--amp auto` each run on a CPU would measure and decide for itself.
     shared += ["--amp", "auto" if torch.cuda.is_available() else "bf16" if native_bf16() else "off"]
     teacher = [*shared, "--train", "VOC2007/train", "--backbone", config.teacher]

@@ -107,8 +107,9 @@ def losses(
     class_names: Sequence[str],
 ) -> str:
     """What eight bits have cost, for people: they do not detect the same, so AP has to tell."""
+    limits = Limits(config.score, config.iou)  # which the file has inside
     both = [
-        precision_of(network, images, class_names, config.batch_size)
+        precision_of(network, images, limits, class_names, config.batch_size)
         for network in (model, exported)
     ]
     return "\n".join(

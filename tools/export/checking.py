@@ -81,14 +81,18 @@ def check(
 
 
 def precision_of(
-    model: SSD300 | Exported, store: Store, class_names: Sequence[str], batch_size: int
+    model: SSD300 | Exported,
+    store: Store,
+    limits: Limits,
+    class_names: Sequence[str],
+    batch_size: int,
 ) -> tuple[float, float]:
     """Mean AP of what a network detects in a split, VOC07's and COCO's, in 0..1."""
     evaluator = Evaluator(class_names)
 
     def predict(images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
         del targets
-        return {}, detect(model, images)
+        return {}, detect(model, images, limits)
 
     evaluate(predict, store, evaluator, Precision(store.device), batch_size)
     return evaluator.result("voc07").mean, evaluator.result("coco").mean

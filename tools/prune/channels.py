@@ -85,7 +85,8 @@ def importances(model: SSD300, by: str) -> dict[str, Tensor]:
             raise ValueError(
                 f"--by {by}: {name} has no batch norm to be judged by; take --by magnitude"
             )
-        found[name] = scores
+        if len(scores) > 1:  # one channel is no width: the map of a spatial attention
+            found[name] = scores
     return found
 
 
@@ -108,7 +109,7 @@ def without(model: SSD300, scores: dict[str, Tensor], keep: float) -> SSD300:
 
 
 def kept(name: str, channels: int, keep: float) -> int:
-    """How many channels of a group stay: the nearest multiple of 8 where it has at least 16.
+    """How many channels of a group stay: of at least 16 the nearest multiple of 8, or all.
 
     Raises:
         ValueError: none.
@@ -120,7 +121,7 @@ def kept(name: str, channels: int, keep: float) -> int:
         )
     if channels < 2 * UNIT:
         return round(keep * channels)
-    return max(UNIT, round(keep * channels / UNIT) * UNIT)
+    return min(channels, max(UNIT, round(keep * channels / UNIT) * UNIT))
 
 
 def largest(

@@ -86,21 +86,24 @@ def look(config: PageConfig, runs: Sequence[Run], splits: Sequence[str]) -> View
     networks = {
         run.name: Path(folder) / "best.pth" for run, folder in zip(runs, config.runs, strict=True)
     }
-    networks |= teacher_of(config, runs)
+    there = {path.resolve() for path in networks.values()}
+    for path in teacher_of(config, runs):
+        if path.resolve() not in there:
+            networks["its teacher" if "teacher" in networks else "teacher"] = path
     store = open_store(config, splits, names, device)
     return view_of(" ".join(splits), networks, store, names, config.batch_size)
 
 
-def teacher_of(config: PageConfig, runs: Sequence[Run]) -> dict[str, Path]:
-    """The teacher's checkpoint by its name; none where no run had one, or it is gone."""
+def teacher_of(config: PageConfig, runs: Sequence[Run]) -> list[Path]:
+    """The teacher's checkpoint; none where no run had one, or it is gone."""
     given = [str(run.settings.get("teacher") or "") for run in runs]
     path = config.teacher or next(filter(None, given), "")
     if not path:
-        return {}
+        return []
     if not config.teacher and not Path(path).is_file():
         print(f"the teacher {path} is gone and left out; --teacher says where it is now")
-        return {}
-    return {"teacher": Path(path)}
+        return []
+    return [Path(path)]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nets.inputs import read_class_names
 from tools.jobs import script
 from tools.scoreboard.page import page
 from tools.scoreboard.picture import draw_scoreboard
@@ -74,7 +75,8 @@ def main(arguments: Sequence[str] | None) -> None:
     out = Path(config.out)
     rows = {name: evaluated(config, name, path) for name, path in entries.items()}
     networks = {name: path for name, path in entries.items() if path.is_file()}
-    for name, milliseconds in latencies(networks, config.device, config.runs).items():
+    names = read_class_names(config.classes) if config.classes else ()
+    for name, milliseconds in latencies(networks, config.device, config.runs, names).items():
         rows[name]["latency_ms"] = milliseconds
     text = markdown(rows, config.split, config.batch_size)
     write_json(out / NUMBERS, {"split": list(config.split), "rows": rows})

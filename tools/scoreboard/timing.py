@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,13 +15,24 @@ from utils.runtime.device import choose_device
 WARM_UP = 3
 
 
-def latencies(networks: Mapping[str, Path], device_name: str, runs: int) -> dict[str, float]:
+def latencies(
+    networks: Mapping[str, Path], device_name: str, runs: int, class_names: Sequence[str] = ()
+) -> dict[str, float]:
     """Milliseconds for a batch of one, the median of `runs`, by name.
 
     The networks take turns, so that what else the machine does meets all of them alike.
+
+    Args:
+        networks: their files by name.
+        device_name: see `choose_device`.
+        runs: how often each is asked.
+        class_names: for networks of other projects, which know none.
     """
     device = choose_device(device_name)
-    models = {name: load_detector(path, device)[0] for name, path in networks.items()}
+    models = {
+        name: load_detector(path, device, class_names=class_names)[0]
+        for name, path in networks.items()
+    }
     generator = torch.Generator().manual_seed(0)
     image = 255 * torch.rand(1, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator).to(device)
     image = image.contiguous(memory_format=torch.channels_last)

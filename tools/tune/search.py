@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 from nets.distillers import DISTILLERS
 from nets.loudness import TERMS, read_shares
-from tools.jobs import one_arithmetic, typed
+from tools.jobs import decisive, one_arithmetic, typed
 from utils import spec
 from utils.cli import parse_arguments
 from utils.config import DistillConfig, flag
-from utils.engine.runs import FREE, plain
 
 SCRIPT = "train_kd.py"
 OWN = ("--name", "--logs", "--resume", "--no-resume", "--profile", "--no-profile")
@@ -184,6 +183,7 @@ def best_command(words: Sequence[str], settings: Mapping[str, float]) -> str:
 
 def common(config: DistillConfig, ranges: Mapping[str, Range]) -> dict[str, object]:
     """What all trials of a search have in common, as JSON has it."""
-    decided = FREE | set(ranges)
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in decided}
-    return {**plain(settings), "search": {name: list(ranges[name][:2]) for name in ranges}}
+    if any(name in SHARES for name in ranges):  # then weights follow the ledger in every trial
+        config = dataclasses.replace(config, share=("soft=0.1",))
+    settings = {k: v for k, v in decisive(config).items() if k not in ranges}
+    return {**settings, "search": {name: list(ranges[name][:2]) for name in ranges}}

@@ -183,6 +183,29 @@ def test_another_file_under_the_teachers_name_is_noticed(tmp_path: Path) -> None
             check_same(which, which.facts(["VOC2007/test"]))
 
 
+def test_what_changes_a_result_makes_another_run(tmp_path: Path) -> None:
+    """With shares the weights follow the ledger; parts of a batch have their own statistics."""
+    flags = ["kd: --share soft=0.4", "often: --share soft=0.4 --ledger-every 5"]
+    flags += ["parts: --share soft=0.4 --accumulate 4", "plain:", "plain often: --ledger-every 5"]
+    jobs = [v.job(tmp_path, 0, tmp_path / "teacher.pth") for v in make_variants(flags, [])[1:]]
+    kd, often, parts, plain, plain_often = (job.facts(["VOC2007/test"]) for job in jobs)
+    assert kd != often
+    assert kd != parts
+    assert plain == plain_often
+
+
+def test_a_report_before_a_run_of_the_baseline(tmp_path: Path) -> None:
+    variants = make_variants(["quick: --alone --epochs 2"], [])
+    teacher = teacher_job(tmp_path, "given.pth", [], [])
+    jobs = [v.job(tmp_path, 0, teacher.weights) for v in variants]
+    for job in (teacher, jobs[1]):
+        write_json(job.folder / "map.json", scores(0.6))
+    report = compare(teacher, variants, jobs, "voc07")
+    assert "No run of alone is done, so nothing can be compared yet." in markdown(report)
+    assert "quick" in page(report).text()
+    assert len(drawings(report)) == 1
+
+
 def test_a_setting_that_came_later_had_its_default(tmp_path: Path) -> None:
     job = make_variants(["kd: --clip-norm 2"], [])[1].job(tmp_path, 0, tmp_path / "teacher.pth")
     facts = job.facts(["VOC2007/test"])

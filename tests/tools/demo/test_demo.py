@@ -88,6 +88,8 @@ def test_a_folder_of_somebody_else_is_left_alone(
         (["--teacher", "hello"], "unknown backbone 'hello'"),
         (["--student", "resnet18("], "cannot read spec 'resnet18('"),
         (["--test", "0"], "--test must be at least 1"),
+        (["--labelled", "7"], "--labelled must be at least 8, not 7"),
+        (["--teacher", "resnet18(widht=0.25)"], "widht"),
         (["--train", "40"], "--labelled 40 of --train 40 leaves no picture without labels"),
     ],
 )

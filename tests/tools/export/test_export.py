@@ -166,6 +166,10 @@ def test_eight_bits(weights, exported, drawn, tmp_path, script, capsys):
     assert re.search(
         r"voc07: +[0-9.]+ in PyTorch, +[0-9.]+ in eight bits, [+-][0-9.]+ points", said
     )
+    # Both are judged by the limits that the file has inside: here nothing is left of either.
+    assert script("tools.export", *arguments, "--score", "0.9999") == 0
+    assert "voc07:   0.00 in PyTorch,   0.00 in eight bits" in capsys.readouterr().out
+    assert script("tools.export", *arguments) == 0
     assert out.stat().st_size < 0.3 * exported.stat().st_size
     graph = onnx.load(out).graph
     convolutions = [node for node in graph.node if node.op_type == "Conv"]

@@ -39,6 +39,7 @@ def saved(model, path, names=("a", "b")):
         (64, 0.01, 8),  # 0.64: never below 8
         (8, 0.5, 4),  # a group below 16 is not rounded to 8
         (8, 0.07, 1),  # 0.56
+        (22, 0.95, 22),  # 24 is the nearest multiple of 8, and more than there are
     ],
 )
 def test_how_many_stay(channels, keep, count):
@@ -124,6 +125,16 @@ def test_aims_are_met():
         largest(model, scores, lambda it: it["gflops"] <= 3 * half)
     with pytest.raises(ValueError, match=r"the narrowest network has .* parameters .* still"):
         largest(model, scores, lambda it: it["parameters"] <= 100)
+
+
+def test_an_attention_map_is_no_width():
+    """The one channel that says where to look stays, whatever is kept of others."""
+    network = SSD300("resnet18(width=0.125, attention='cbam')", 3).eval()
+    scores = importances(network, "magnitude")
+    assert not any(name.endswith("look") for name in scores)
+    pruned = without(network, scores, 0.5)
+    assert cost(pruned)["parameters"] < 0.6 * cost(network)["parameters"]
+    assert pruned(torch.zeros(1, 3, 300, 300)).logits.isfinite().all()
 
 
 def test_the_network_itself_stays():

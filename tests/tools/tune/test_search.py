@@ -114,6 +114,13 @@ def test_training_flags_decide_the_default(teacher):
     assert "soft_weight" not in fixed
     assert "device" not in fixed
     assert json.loads(json.dumps(fixed)) == fixed  # or a study would refuse its own command
+    for changed in (["--recipe", "paper"], ["--val-every", "1"], ["--accumulate", "4"]):
+        assert common(check_training([*words, *changed], ranges), ranges) != fixed
+    another = [*words, "--ledger-every", "5"]
+    assert common(check_training(another, ranges), ranges) == fixed
+    shares = search_ranges(["share.soft"], [])
+    without, with_it = (common(check_training(w, shares), shares) for w in (words, another))
+    assert without != with_it
 
 
 @pytest.mark.parametrize(
