@@ -50,6 +50,7 @@ class Loudness(nn.Module):
 
     logs: Tensor
     heard: Tensor
+    used: Tensor
     asked: Tensor
 
     def __init__(self, shares: Mapping[str, float], weights: Mapping[str, float]) -> None:
@@ -62,11 +63,15 @@ class Loudness(nn.Module):
         self.starts = {name: weights[name] or 1.0 for name in shares}
         logs = torch.tensor([math.log(start) for start in self.starts.values()])
         self.register_buffer("logs", logs, persistent=bool(shares))
+        # What this step computes with; a measurement in it has moved `logs` on by the time of its
+        # backward pass.
+        self.register_buffer("used", logs.clone(), persistent=False)
         heard = torch.zeros(len(shares))  # how often it has been measured
         self.register_buffer("heard", heard, persistent=bool(shares))
 
     def weights(self) -> dict[str, Tensor]:
         """`weight/NAME` of each term with a share, as of now."""
+        self.used.copy_(self.logs)
         return self.named(self.logs)
 
     def named(self, logs: Tensor) -> dict[str, Tensor]:
@@ -82,7 +87,7 @@ class Loudness(nn.Module):
         """
         index = list(self.shares).index(name)
         for parameter in layers.parameters():
-            parameter.register_hook(lambda gradient: gradient / self.logs[index].exp())
+            parameter.register_hook(lambda gradient: gradient / self.used[index].exp())
 
     @torch.no_grad()
     def hear(self, norms: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -108,6 +113,7 @@ class Loudness(nn.Module):
         most = math.log(LARGEST_STEP)
         self.logs.copy_(torch.where(told, now + (pace * error).clamp(-most, most), now))
         self.heard.add_(told)
+        self.used.copy_(now)
         return self.named(now)
 
 

@@ -5,7 +5,7 @@ and schedule, without a teacher.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from utils.engine.memo import Memo
 from utils.engine.runs import has_run, run_folder
 from utils.engine.terminal import Stage
 from utils.engine.trainer import Trainer
+from utils.files import digest
 from utils.runtime.device import choose_device
 from utils.show.report import cost
 
@@ -68,6 +69,7 @@ def train_student(config: DistillConfig) -> Path:
         config = dataclasses.replace(config, resume=config.resume and has_run(config))
     load = partial(load_network, teacher_path, class_names=class_names)
     # One that is written down is only looked at here; it is loaded again when it is asked.
+    original = digest(teacher_path) if config.teacher_views else ""
     teacher, teacher_names = load(None if config.teacher_views else device)
     check_class_names(teacher_names, class_names)
     layout = DEFAULT_LAYOUT if config.match_priors else teacher.layout
@@ -79,8 +81,9 @@ def train_student(config: DistillConfig) -> Path:
     def remember(store: Store) -> Memo:
         assert isinstance(task.teacher, AnswerRecord)
         to_priors = partial(on_student_priors, student, match_priors=config.match_priors)
-        ask = partial(Asked, lambda: load(device)[0], to_priors, task.model.priors, task.teacher)
-        return open_memo(config, store, teacher_path, class_names, task.teacher, ask)
+        asked_again = partial(unchanged, teacher_path, original, lambda: load(device)[0])
+        ask = partial(Asked, asked_again, to_priors, task.model.priors, task.teacher)
+        return open_memo(config, store, original, class_names, task.teacher, ask)
 
     def look(trainer: Trainer, validation: Store | None) -> None:
         picture = Path(config.logs) / config.name / "pseudo.png" if config.pseudo_pictures else None
@@ -95,6 +98,20 @@ def train_student(config: DistillConfig) -> Path:
         config = dataclasses.replace(config, teacher=str(teacher_path))
         print(fixed_instead(config, task.loudness, read_metrics(written.parent / METRICS)))
     return written
+
+
+def unchanged(path: str | Path, original: str, load: Callable[[], SSD300]) -> SSD300:
+    """What `load` reads from a file that still has the digest `original`.
+
+    Raises:
+        ValueError: it has become another one, whose answers would count as those of the first.
+    """
+    network = load()
+    if digest(path) != original:
+        raise ValueError(
+            f"{path}: has changed since the run began; copy a teacher that is still training"
+        )
+    return network
 
 
 def build_network(

@@ -331,6 +331,10 @@ class DistillConfig(TrainConfig):
         )
         at_least(self, -LARGEST, "reg_m")
         at_least(self, 0, "teacher_views")
+        if abs(self.kd_epochs) > self.epochs:
+            raise ValueError(
+                f"--kd-epochs {self.kd_epochs} is more than the run's --epochs {self.epochs}"
+            )
         if (self.memo or self.memo_best_effort) and not self.teacher_views:
             raise ValueError("--memo needs --teacher-views, such as 20; without, nothing is kept")
         if self.share and not self.ledger_every:

@@ -18,7 +18,6 @@ from utils.data.augment import AUGMENTATION, IMAGE_SIZE
 from utils.data.store import Store
 from utils.data.views import SEED
 from utils.engine.memo import Memo, content_of, memo_folder
-from utils.files import digest
 from utils.recipes import follow
 from utils.runtime.device import Precision, choose_precision, recorded_precision
 
@@ -64,7 +63,7 @@ class Asked:
 def open_memo(
     config: DistillConfig,
     store: Store,
-    teacher: str | Path,
+    teacher: str,
     class_names: Sequence[str],
     writes: AnswerRecord,
     ask: Callable[[Precision], Asked],
@@ -74,7 +73,7 @@ def open_memo(
     Args:
         config: says how many views there are, and where memos are.
         store: the images.
-        teacher: its file.
+        teacher: the digest of its file.
         class_names: names of the classes 1..K.
         writes: how answers are written down, on the student's priors.
         ask: who is to be asked what is not in it, in the memo's arithmetic.
@@ -87,7 +86,7 @@ def open_memo(
         "format": record.FORMAT,
         "listed": record.LISTED,
         "bytes": record.MOST,
-        "teacher": digest(teacher),
+        "teacher": teacher,
         "classes": list(class_names),
         "layout": writes.layout,
         **content_of(store),

@@ -53,8 +53,8 @@ def in_columns(values: Tensor) -> Tensor:
 def from_columns(written: Tensor, columns: int) -> Tensor:
     """What `in_columns` was given, up to half a step; float32."""
     ends, codes = written.split((8 * columns, written.shape[1] - 8 * columns), dim=1)
-    # Flat, because bytes become floats only where every stride is a multiple of 4.
-    numbers = ends.flatten().view(torch.float32)
+    # A copy, because bytes become floats only where they begin at a multiple of 4.
+    numbers = ends.clone(memory_format=torch.contiguous_format).view(torch.float32)
     low, high = numbers.view(-1, 1, 2 * columns).split(columns, dim=2)
     values: Tensor = codes.unflatten(1, (-1, columns)) * (span(low, high) / STEPS) + low
     return values

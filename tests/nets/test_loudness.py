@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nets.loudness import (
     LARGEST_STEP,
@@ -134,6 +134,18 @@ def test_what_speaks_late_is_set_at_once() -> None:
 
 def test_a_weight_of_zero_begins_at_one() -> None:
     assert now(Loudness({"l2": 0.1}, WEIGHTS)) == {"l2": 1.0}
+
+
+def test_layers_of_a_term_train_as_if_its_weight_were_1() -> None:
+    """In steps that measure, too, which move the weight of the next one before they go backward."""
+    loudness, layer = Loudness(ASKED, WEIGHTS), nn.Linear(1, 1, bias=False)
+    loudness.spare("cwd", layer)
+    for norm in (0.01, 0.02, None, 0.04):
+        weight = now(loudness)["cwd"] if norm is None else heard(loudness, cwd=norm)["cwd"]
+        layer.zero_grad()
+        (weight * layer(torch.tensor([3.0]))).backward()
+        assert layer.weight.grad is not None
+        assert float(layer.weight.grad) == pytest.approx(3.0, rel=1e-5)
 
 
 def test_without_shares_there_is_nothing() -> None:

@@ -13,6 +13,7 @@ from nets.ssd import SSD300
 from nets.tasks import DistillTask
 from utils.config import DistillConfig, TrainConfig
 from utils.engine.checkpoint import save_checkpoint
+from utils.files import digest
 
 TINY = "resnet18(width=0.125)"
 
@@ -276,3 +277,14 @@ class TestDistillers:
         model = SSD300(TINY, 2)
         with pytest.raises(ValueError, match=message):
             stages.build_distillers(specs, model, model)
+
+
+def test_a_teacher_that_became_another_one_is_not_asked(tmp_path: Path) -> None:
+    """What it says would count as what the first one said."""
+    path, network = tmp_path / "best.pth", SSD300("resnet18(width=0.125)", 2)
+    path.write_bytes(b"first")
+    original = digest(path)
+    assert stages.unchanged(path, original, lambda: network) is network
+    path.write_bytes(b"second")
+    with pytest.raises(ValueError, match=r"best\.pth: has changed since the run began; copy a"):
+        stages.unchanged(path, original, lambda: network)

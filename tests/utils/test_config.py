@@ -130,6 +130,7 @@ def test_values_are_parsed_by_their_type() -> None:
         (TrainConfig, ["--name", ""], "--name must be a folder name"),
         (DistillConfig, ["--neg-w", "-1"], "--neg-w must be at least 0"),
         (DistillConfig, ["--share", "soft=0.4", "--ledger-every", "0"], "--share follows the ledg"),
+        (DistillConfig, ["--kd-epochs", "-3", "--epochs", "2"], "--kd-epochs -3 is more than the"),
         (MapConfig, [], "give either --weights"),
         (PredictConfig, ["--weights", "x"], "--weights and --source are needed"),
         (PredictConfig, ["--weights", "x", "--source", "y", "--score", "nan"], "--score must be"),

@@ -6,6 +6,7 @@ number of runs, on any number of machines, fill and read it at the same time.
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections import deque
@@ -191,12 +192,17 @@ def shortly(value: object) -> str:
 
 
 def put(path: Path, text: str) -> None:
-    """Writes a file whole, whoever else writes the same one at the same time."""
+    """Writes a file whole, unless somebody else has done so by now: the first one stays."""
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     with naming(path):
         try:
             unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(path)
+            try:
+                os.link(unfinished, path)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links, where the last one stays
+                unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
 

@@ -24,7 +24,7 @@ class Readings:
         self.samples = samples
         self.names: list[str] = []
         self.pending: list[tuple[Tensor, Tensor]] = []
-        self.sums: list[float] = []
+        self.sums: dict[str, float] = {}  # by name: fp16 alone counts steps that it skips
         self.steps = 0
         self.latest: dict[str, float] = {}  # the terms of the last step that was read
 
@@ -57,9 +57,10 @@ class Readings:
                     f"the {what} is not finite shortly before {place}: {terms}; images {ids}; "
                     "lower --lr or look at these images; last.pth is from before that step"
                 )
-            self.sums = [a + b for a, b in zip(self.sums or [0.0] * len(row), row, strict=True)]
+            latest = dict(zip(self.names, row, strict=True))
+            self.sums |= {name: self.sums.get(name, 0.0) + v for name, v in latest.items()}
             self.steps += 1
-            self.latest = over_taken_steps(dict(zip(self.names, row, strict=True)))
+            self.latest = over_taken_steps(latest)
         self.pending.clear()
         return self.means()
 
@@ -67,16 +68,16 @@ class Readings:
         """The mean of each term over the steps that have been read; empty before the first."""
         if not self.steps:
             return {}
-        return over_taken_steps(
-            {n: s / self.steps for n, s in zip(self.names, self.sums, strict=True)}
-        )
+        return over_taken_steps({name: s / self.steps for name, s in self.sums.items()})
 
     def state_dict(self) -> dict[str, Any]:
         """What has been read; nothing may be pending."""
         assert not self.pending
-        return {"names": self.names, "sums": self.sums, "steps": self.steps}
+        sums = list(self.sums.values())
+        return {"names": list(self.sums), "sums": sums, "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from what `state_dict` returned."""
-        self.names, self.sums = list(state["names"]), list(state["sums"])
+        self.names = list(state["names"])
+        self.sums = dict(zip(self.names, state["sums"], strict=True))
         self.steps = state["steps"]

@@ -120,7 +120,8 @@ def check_training(state: dict[str, Any], new: dict[str, Any]) -> None:
     if not isinstance(state["best"], float | int):
         raise ValueError(f"the best mAP is {state['best']!r}")
     for part in COUNTED:
-        if new[part] is not None and state[part] is not None:
+        off = part == "scaler" and {} in (new[part], state[part])  # only fp16 has one
+        if new[part] is not None and state[part] is not None and not off:
             check_numbers(state[part], new[part], part)
     for values in state["optimizer"]["state"].values():
         for name, value in values.items():

@@ -186,6 +186,18 @@ def test_a_whole_record_knows_every_box_and_every_logit(record: AnswerRecord) ->
         assert ((exact - told).abs() <= step / 2 + 1e-3).all()
 
 
+@pytest.mark.parametrize("classes", [1, 6, 20])
+def test_a_whole_record_by_itself(classes: int) -> None:
+    """Its numbers may begin anywhere among the bytes."""
+    record = AnswerRecord("paper", classes, whole=True)
+    records = record.encode(said(classes=classes), mark(8732, 7))
+    whole = record.decode(records)
+    for b in range(2):
+        part = record.decode(records[b : b + 1])
+        assert torch.equal(part.logits[0], whole.logits[b])
+        assert torch.equal(part.offsets[0], whole.offsets[b])
+
+
 def test_what_was_heard_is_said_again(record: AnswerRecord) -> None:
     """Images have no part in each other's records, nor in how they are read."""
     outputs, positive = said(), mark(8732, 7)

@@ -311,6 +311,15 @@ def test_a_step_that_fp16_skips_leaves_the_mean_norm_alone(store: Store) -> None
     assert 0 < means["grad_norm"] < 2 * first
 
 
+def test_a_run_goes_on_in_another_arithmetic(store: Store) -> None:
+    plain, half = trainer(store), in_fp16(store, 64.0)
+    half.load_state_dict(plain.state_dict())
+    assert half.scaler.get_scale() == 64.0
+    plain.load_state_dict(half.state_dict())
+    half.load_state_dict(in_fp16(store, 8.0).state_dict())
+    assert half.scaler.get_scale() == 8.0
+
+
 def test_a_gradient_that_is_not_finite_is_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.fake_gpu import GPU, fake_gpu
 from utils.boxes import Targets
-from utils.engine.memo import IDENTITY, RECORDS, Memo, memo_folder
+from utils.engine.memo import IDENTITY, RECORDS, Memo, memo_folder, put
 from utils.engine.task import Shown
 
 SIZE, IMAGES, VIEWS = 32, 6, 3
@@ -155,6 +155,20 @@ class TestFolder:
             assert memo_folder(root, ABOUT, "float32", 2**30) == (folder, "bf16")
         assert capsys.readouterr().out == ""
         assert [path.name for path in folder.iterdir()] == [IDENTITY]
+
+    def test_of_two_that_begin_at_once_both_follow_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first: list[str] = []
+
+        def late(path: Path, text: str) -> None:
+            monkeypatch.undo()
+            first.append(memo_folder(tmp_path, ABOUT, "bf16", 1)[1])
+            put(path, text)
+
+        monkeypatch.setattr("utils.engine.memo.put", late)
+        assert memo_folder(tmp_path, ABOUT, "float32", 1)[1] == "bf16"
+        assert first == ["bf16"]
 
     def test_every_teacher_and_data_set_has_its_own(self, tmp_path: Path) -> None:
         others = [{**ABOUT, key: "other"} for key in ABOUT]

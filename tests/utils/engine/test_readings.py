@@ -48,6 +48,17 @@ def test_sums_do_not_depend_on_when_they_are_read_or_who_reads_them() -> None:
     assert often.read("here") == often.means()  # nothing is pending
 
 
+def test_a_term_of_one_device_alone() -> None:
+    """An epoch that began in fp16, which counts skipped steps, and ends in another arithmetic."""
+    readings = Readings(SAMPLES)
+    readings.add({**terms(1.0, 4.0), "skipped": torch.tensor(0.0)}, torch.tensor([0]))
+    readings.read("here")
+    resumed = Readings(SAMPLES)
+    resumed.load_state_dict(readings.state_dict())
+    resumed.add(terms(2.0, 5.0), torch.tensor([1]))
+    assert resumed.read("here") == {"loss": 1.5, "conf": 4.5, "skipped": 0.0}
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_bad_loss_names_terms_and_images_of_its_step(bad: float) -> None:
     readings = Readings(SAMPLES)

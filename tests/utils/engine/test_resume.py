@@ -26,6 +26,7 @@ def test_a_sound_state() -> None:
     other = {**STATE, "best": float("-inf"), "optimizer": {"state": {}}}
     check_training({**other, "schedule": {**STATE["schedule"], "flag": True}}, STATE)
     check_training(other, {**STATE, "average": None, "scaler": {}})
+    check_training({**other, "scaler": {}}, STATE)  # it was in another arithmetic than fp16
     del (older := copy.deepcopy(STATE))["schedule"]["_is_initial"]
     check_training(older, STATE)
 
