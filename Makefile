@@ -24,7 +24,7 @@ lint: $(VENV)/dev
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/bench
-	$(RUN) -m benchmarks.run
+	$(RUN) -m benchmarks.run $(ARGS)
 
 clean:
 	rm -rf $(VENV) logs/demo
