@@ -2,6 +2,7 @@
 
 import glob
 import http.client
+import itertools
 import os
 import string
 import tempfile
@@ -158,11 +159,14 @@ def frame_names(paths: Sequence[Path]) -> list[str]:
     full = [str(path.absolute()) for path in paths]
     top = os.path.commonpath([os.path.dirname(path) for path in full])  # noqa: PTH120
     names = [Path(path).relative_to(top).as_posix().replace("/", "-") for path in full]
-    # One file twice, or a-b/c.jpg beside a/b-c.jpg.
-    return [
-        name if names.index(name) == i else f"{Path(name).stem}-{i}{Path(name).suffix}"
-        for i, name in enumerate(names)
-    ]
+    taken = set(names)
+    for i, name in enumerate(names):
+        if names.index(name) != i:  # one file twice, or a-b/c.jpg beside a/b-c.jpg
+            stem, suffix = Path(name).stem, Path(name).suffix
+            free = (f"{stem}-{number}{suffix}" for number in itertools.count(i))
+            names[i] = next(other for other in free if other not in taken)
+            taken.add(names[i])
+    return names
 
 
 def open_url(url: str) -> Source:

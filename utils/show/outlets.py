@@ -85,6 +85,7 @@ class Crops:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.written: set[Path] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, name: str, image: Picture, detections: Sequence[Mapping[str, Any]]) -> None:
@@ -106,6 +107,9 @@ class Crops:
                 continue  # a box without a pixel
             plain = "".join(c if c.isalnum() else "-" for c in one["class"])
             path = self.folder / f"{plain}_{one['score']:.2f}_{stem}_{number}{suffix}"
+            if path in self.written:  # of street.bmp and street.jpg
+                path = path.with_name(f"{path.stem}_{len(self.written)}{suffix}")
+            self.written.add(path)
             with whole(path) as unfinished:
                 save_image(image[top:bottom, left:right], unfinished, suffix)
 

@@ -125,6 +125,9 @@ def test_frames_have_names_of_their_own() -> None:
     assert frame_names([Path(path) for path in paths]) == [
         *("a.jpg", "y-a.jpg", "b.jpg", "a-3.jpg", "y-a-4.jpg")
     ]
+    paths = ["a.jpg", "a.jpg", "a-1.jpg", "a.jpg"]
+    names = ["a.jpg", "a-2.jpg", "a-1.jpg", "a-3.jpg"]
+    assert frame_names([Path(path) for path in paths]) == names
 
 
 @pytest.fixture

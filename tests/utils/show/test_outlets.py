@@ -73,6 +73,14 @@ def test_crops_are_the_pixels_that_a_box_touches(tmp_path: Path) -> None:
         assert crop.size == (40, 5)
 
 
+def test_pictures_that_share_a_stem_keep_their_crops(tmp_path: Path) -> None:
+    image = np.zeros((30, 40, 3), np.uint8)
+    crops = Crops(tmp_path)
+    for name in ("street.bmp", "street.jpg", "street.webp"):
+        crops.write(name, image, [{"class": "cat", "score": 0.5, "box": [5.0, 5.0, 9.0, 9.0]}])
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_display_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
