@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from nets.detect import cost_of, detect_split
+from nets.exported import Exported
 from nets.inputs import read_class_names
 from nets.postprocess import Limits
 from nets.saved import check_class_names, limits_for, load_detector
@@ -90,7 +91,7 @@ def from_network(config: MapConfig) -> tuple[Evaluator, Sequence[Sample], dict[s
     limits = limits_for(model, Limits(config.score, config.nms, config.per_class, config.top_k))
     model = model.to(memory_format=torch.channels_last)
     if wanted:
-        check_class_names(class_names, wanted)
+        check_class_names(class_names, wanted, config.weights)
     if config.save_detections:
         class_files(config.save_detections, class_names)  # refuses names before the work
     store = open_store(config, config.split, class_names, device)
@@ -99,7 +100,7 @@ def from_network(config: MapConfig) -> tuple[Evaluator, Sequence[Sample], dict[s
     evaluator = Evaluator(class_names)
     with memory_for(config.batch_size):
         speed = detect_split(model, store, evaluator, precision, config.batch_size, limits)
-    used = precision.record()
+    used = model.arithmetic if isinstance(model, Exported) else precision.record()
     print(
         f"{speed['images_per_second']:.1f} images/s (network and post-processing), "
         f"{used['dtype']} on {used['device']}"

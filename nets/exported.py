@@ -28,6 +28,8 @@ class Exported(nn.Module):
         spec, layout: of the network that was exported.
         class_names: of the classes 1..K.
         cost: its `parameters` and `gflops`, as `utils.show.report.cost` counts them.
+        arithmetic: as `Precision.record` tells it: the device that ONNX Runtime uses, and `float32`
+            or `int8`.
         priors: `[P, 4]` buffer, cxcywh in image fractions.
 
     Raises:
@@ -52,7 +54,13 @@ class Exported(nn.Module):
         self.layout: str = facts["layout"]
         self.class_names: tuple[str, ...] = tuple(json.loads(facts["class_names"]))
         self.cost: dict[str, float] = json.loads(facts["cost"])
+        on_gpu = "CUDAExecutionProvider" in self.session.get_providers()
+        self.arithmetic = {
+            "device": "cuda" if on_gpu else "cpu",
+            "dtype": facts.get("dtype", "float32"),  # files did not always say so
+        }
         self.iou_threshold = float(facts["iou_threshold"])
+        self.score_threshold = float(facts["score_threshold"])
         self.takes_bytes = self.session.get_inputs()[0].type == "tensor(uint8)"
         self.raw = "labels" not in {output.name for output in self.session.get_outputs()}
         self.register_buffer("priors", prior_boxes(self.layout), persistent=False)
@@ -69,7 +77,8 @@ class Exported(nn.Module):
         if self.raw:
             boxes, scores = found
             batch, _, classes = scores.shape
-            candidates = candidates_of(boxes, scores, limits.score)
+            least = max(limits.score, self.score_threshold)
+            candidates = candidates_of(boxes, scores, least)
             rest = (limits.per_class, limits.per_image)
             return best_detections(candidates, batch, classes, self.iou_threshold, *rest)
         most = (x[:, : limits.per_image] for x in found)  # the best come first

@@ -12,7 +12,7 @@ import torch
 
 from nets.exported import SUFFIX, Exported
 from nets.foreign.convert import convert
-from nets.foreign.networks import check_number, default_names, foreign_network
+from nets.foreign.networks import check_guess, check_number, default_names, foreign_network
 from nets.postprocess import EVALUATED, Limits
 from nets.pruned import load_pruned_weights
 from nets.ssd import SSD300, load_weights, with_classes
@@ -53,14 +53,16 @@ def load_detector(
 
     It is `amp`, see `choose_precision`; for `auto` that in which training measured the network's
     mAP, where the checkpoint says it for this kind of device, else float32. An exported network
-    computes as it was exported.
+    computes as it was exported, see `Exported.arithmetic`.
 
     Raises:
         FileNotFoundError, ValueError: see `load_network` and `nets.exported.Exported`; or the
-            device does not have `amp`.
+            device, or the exported network, does not have `amp`.
     """
     precision = choose_precision(device, amp)
     if is_exported(path):
+        if precision.dtype and amp != "auto":
+            raise ValueError(f"--amp {amp}: {path} is an exported network and computes as it is")
         exported = Exported(path, device).to(device)
         return exported, exported.class_names, Precision(device)
     content = load_tensors(path)
@@ -92,9 +94,11 @@ def network_in(
 ) -> tuple[SSD300, tuple[str, ...]]:
     """`load_network` of what `load_tensors` has read from `path`."""
     model, names = built(content, path)
-    names = names or tuple(class_names)
     with faults_of(path):
-        check_number(model.classes, names)
+        if not is_ours(content):
+            check_number(model.classes, class_names or names)
+            check_guess(names, class_names)
+    names = names or tuple(class_names)
     return model.to(device).eval(), names
 
 

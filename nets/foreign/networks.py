@@ -19,13 +19,28 @@ def default_names(foreign: Foreign) -> tuple[str, ...]:
     return VOC if foreign.classes == len(VOC) else ()
 
 
+NAMED = "python -m tools.import_weights SRC DST --classes FILE"
+
+
 def check_number(classes: int, class_names: Sequence[str]) -> None:
     """Raises ValueError unless the names are as many as the classes of a network."""
     if len(class_names) != classes:
         raise ValueError(
             f"its network has {classes} classes, for which {len(class_names) or 'no'} names are "
-            "given; list them in a file, one a line, and pass it as --classes, or first run "
-            "python -m tools.import_weights with --classes"
+            f"given; list them in a file, one a line, and write it anew with: {NAMED}"
+        )
+
+
+def check_guess(guessed: Sequence[str], class_names: Sequence[str]) -> None:
+    """Raises ValueError where names are given and others were taken for granted.
+
+    Which are right nobody can tell: VOC's teacher is asked about other classes by mistake, too.
+    """
+    if guessed and class_names and tuple(guessed) != tuple(class_names):
+        raise ValueError(
+            f"tells no names; its {len(guessed)} classes are taken for {guessed[0]}, {guessed[1]}, "
+            f"..., and --classes begins with {class_names[0]}; if those are its own, write it "
+            f"anew with: {NAMED}"
         )
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nets.exported import SUFFIX, Exported, require_runtime
+from nets.inputs import read_class_names
 from nets.postprocess import Limits
-from nets.saved import load_network
+from nets.saved import check_class_names, load_network
 from nets.ssd import SSD300
 from tools.export.checking import TOLERANCE, check, precision_of
 from tools.export.graph import network_graph, require_onnx, whole_graph
@@ -17,7 +18,6 @@ from tools.export.quantise import Images, quantise
 from utils.cli import parse_arguments, run
 from utils.config import DataConfig, at_least, option
 from utils.data.store import Store, open_store
-from utils.data.voc import read_classes
 from utils.files import check_file, whole
 from utils.runtime.device import choose_device
 from utils.show.report import percent
@@ -75,8 +75,10 @@ def main(arguments: Sequence[str] | None) -> None:
     check_file(config.out, "--out", inputs=(config.weights, config.classes))
     require_onnx()
     require_runtime()
-    wanted = read_classes(config.classes) if config.classes else ()
+    wanted = read_class_names(config.classes) if config.classes else ()
     model, class_names = load_network(config.weights, class_names=wanted)
+    if wanted:
+        check_class_names(class_names, wanted, config.weights)
     device = choose_device(config.device)
     images = open_store(config, config.check, class_names, device) if config.check else None
     seen = open_store(config, config.calibrate, class_names, device) if config.int8 else None

@@ -134,7 +134,9 @@ def whole_graph(
     whole = compose.merge_models(before, middle, [("floats", "network/floats")])
     joints = [(f"network/{name}", name) for name in ("logits", "offsets")]
     whole = compose.merge_models(whole, after, joints)
-    helper.set_model_props(whole, facts(model, class_names, limits))
+    eight_bits = any(node.op_type == "QuantizeLinear" for node in network.graph.node)
+    about = facts(model, class_names, limits) | {"dtype": "int8" if eight_bits else "float32"}
+    helper.set_model_props(whole, about)
     shrink(whole)
     whole.graph.name = whole.producer_name = "ssd300-distillation"
     checker.check_model(whole, full_check=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
+from nets.inputs import read_class_names
 from nets.multibox_loss import MultiBoxLoss
-from nets.saved import describe_network, load_network
+from nets.saved import check_class_names, describe_network, load_network
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask
 from tools.prune.channels import MEASURES, importances, largest, require_pruning, without
@@ -19,7 +20,6 @@ from utils.cli import parse_arguments, run
 from utils.config import DataConfig, at_least, option
 from utils.data.augment import resize
 from utils.data.store import Store, open_store
-from utils.data.voc import read_classes
 from utils.engine.checkpoint import save_checkpoint
 from utils.files import check_file
 from utils.runtime.device import choose_device
@@ -61,8 +61,10 @@ def main(arguments: Sequence[str] | None) -> None:
     check_file(config.out, "--out", inputs=(config.weights, config.classes))
     require_pruning()
     device = choose_device(config.device)
-    wanted = read_classes(config.classes) if config.classes else ()
+    wanted = read_class_names(config.classes) if config.classes else ()
     model, class_names = load_network(config.weights, device, wanted)
+    if wanted:
+        check_class_names(class_names, wanted, config.weights)
     if config.by == "taylor":
         store = open_store(config, config.train, class_names, device)
         add_gradients(model, store, config.images, config.batch_size)
@@ -73,6 +75,11 @@ def main(arguments: Sequence[str] | None) -> None:
         pruned = largest(model, scores, lambda it: it["gflops"] <= config.gflops)
     else:
         pruned = largest(model, scores, lambda it: it["parameters"] <= config.parameters)
+    if cost(pruned) == cost(model):
+        raise ValueError(
+            f"--keep {config.keep} leaves every channel: of a group a multiple of eight stays; "
+            "choose a smaller one"
+        )
     Path(config.out).parent.mkdir(parents=True, exist_ok=True)
     weights = pruned.cpu().state_dict()
     save_checkpoint(config.out, {"model": weights, **describe_network(pruned, class_names)})

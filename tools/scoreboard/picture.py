@@ -51,6 +51,7 @@ def draw_scoreboard(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     axes.set_xlabel("milliseconds for one image")
     axes.set_ylabel("mAP (VOC07), %")
     axes.grid(alpha=0.3, which="both")
-    figure.legend(loc="outside right upper")
+    if points:
+        figure.legend(loc="outside right upper")
     with whole(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=120)

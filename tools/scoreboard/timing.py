@@ -18,7 +18,7 @@ WARM_UP = 3
 def latencies(
     networks: Mapping[str, Path], device_name: str, runs: int, class_names: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Milliseconds for a batch of one, the median of `runs`, by name.
+    """Milliseconds for a batch of one, the median of `runs`, by name, as `get_map.py` detects.
 
     The networks take turns, so that what else the machine does meets all of them alike.
 
@@ -29,17 +29,18 @@ def latencies(
         class_names: for networks of other projects, which know none.
     """
     device = choose_device(device_name)
-    models = {
-        name: load_detector(path, device, class_names=class_names)[0]
-        for name, path in networks.items()
-    }
+    models = {}
+    for name, path in networks.items():
+        model, _, precision = load_detector(path, device, class_names=class_names)
+        models[name] = model.to(memory_format=torch.channels_last), precision
     generator = torch.Generator().manual_seed(0)
     image = 255 * torch.rand(1, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator).to(device)
     image = image.contiguous(memory_format=torch.channels_last)
     times: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(WARM_UP + runs):
-        for name, model in models.items():
+        for name, (model, precision) in models.items():
             started = time.perf_counter()
-            detect(model, image)[1].cpu()  # waits for the device
+            with precision.autocast():
+                detect(model, image)[1].cpu()  # waits for the device
             times[name].append(1000 * (time.perf_counter() - started))
     return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}

@@ -229,6 +229,14 @@ class TestFiles:
         assert model.mean.flatten().tolist() == [104, 117, 123]
         assert model.std.flatten().tolist() == [1, 1, 1]
 
+    def test_other_names_for_as_many_classes_are_refused(self, foreign_file):
+        names = [f"thing {i}" for i in range(20)]
+        with pytest.raises(ValueError, match=r"taken for aeroplane, bicycle, .* with thing 0"):
+            load_network(foreign_file, class_names=names)
+        assert load_network(foreign_file, class_names=VOC)[1] == VOC
+        with pytest.raises(ValueError, match="20 classes, for which 3 names are given"):
+            load_network(foreign_file, class_names=names[:3])
+
     def test_two_classes_are_not(self, tmp_path):
         torch.save({"model": filled(listing(SMALL, classes=2))}, tmp_path / "two.pth")
         with pytest.raises(ValueError, match="2 classes, for which no names are given"):

@@ -60,6 +60,9 @@ def test_it_says_what_it_is(weights, exported):
     model, names = load_network(weights)
     loaded, theirs, precision = load_detector(exported, torch.device("cpu"))
     assert precision.dtype is None
+    assert loaded.arithmetic == {"device": "cpu", "dtype": "float32"}
+    with pytest.raises(ValueError, match=r"--amp bf16: .*student.onnx is an exported network"):
+        load_detector(exported, torch.device("cpu"), "bf16")
     assert isinstance(loaded, Exported)
     assert theirs == names
     assert (loaded.spec, loaded.layout) == (TINY, "paper")
@@ -125,6 +128,17 @@ def test_a_higher_threshold_than_the_file_has(exported):
         assert some.boxes[i, n:].abs().sum() == 0
 
 
+def test_a_raw_file_has_its_threshold_inside_too(weights, tmp_path, networks):
+    model, names = load_network(weights)
+    images = 255 * torch.rand(1, 3, 300, 300)
+    threshold = float(detect(model, images).scores[0, 50])
+    whole = whole_graph(networks(model), model, names, Limits(score=threshold), raw=True)
+    onnx.save(whole, tmp_path / "raw.onnx")
+    shown = detect(Exported(tmp_path / "raw.onnx"), images).scores
+    assert 45 < int((shown > 0).sum()) < 55
+    assert float(shown[shown > 0].min()) > threshold
+
+
 def test_pictures_of_any_size(exported, weights):
     pictures = [torch.randint(0, 256, (h, w, 3)).byte().numpy() for h, w in ((40, 70), (600, 500))]
     ours = detect_images(load_network(weights)[0], pictures, Limits(0.1))
@@ -171,6 +185,7 @@ def test_eight_bits(weights, exported, drawn, tmp_path, script, capsys):
     assert "voc07:   0.00 in PyTorch,   0.00 in eight bits" in capsys.readouterr().out
     assert script("tools.export", *arguments) == 0
     assert out.stat().st_size < 0.3 * exported.stat().st_size
+    assert Exported(out).arithmetic["dtype"] == "int8"
     graph = onnx.load(out).graph
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     made_by = {name: node.op_type for node in graph.node for name in node.output}
@@ -226,6 +241,13 @@ class TestRefusals:
     def test_trainers(self, exported, refused):
         assert "an exported network detects" in refused("train_kd", "--teacher", exported)
         assert "an exported network detects" in refused("train_teacher", "--weights", exported)
+
+    def test_other_classes(self, weights, refused, tmp_path):
+        (tmp_path / "classes.txt").write_text("elk\nowl\n")
+        arguments = ["--weights", weights, "--out", tmp_path / "x.onnx"]
+        line = refused("tools.export", *arguments, "--classes", tmp_path / "classes.txt")
+        assert "to " + str(weights) in line
+        assert "'elk' in --classes" in line
 
     def test_another_extension(self, weights, refused, tmp_path):
         out = tmp_path / "student.tflite"

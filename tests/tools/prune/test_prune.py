@@ -230,6 +230,20 @@ class TestRefusals:
         assert "without any; keep more than 0.03125" in line
         assert not (tmp_path / "x.pth").exists()
 
+    def test_nothing_to_take(self, refused, student, tmp_path):
+        line = refused(
+            "tools.prune", "--weights", student, "--out", tmp_path / "x.pth", "--keep", 0.99
+        )
+        assert "--keep 0.99 leaves every channel" in line
+        assert not (tmp_path / "x.pth").exists()
+
+    def test_other_classes(self, refused, student, tmp_path):
+        (tmp_path / "classes.txt").write_text("elk\nowl\n")
+        arguments = ["--weights", student, "--out", tmp_path / "x.pth", "--keep", 0.5]
+        line = refused("tools.prune", *arguments, "--classes", tmp_path / "classes.txt")
+        assert "to " + str(student) in line
+        assert not (tmp_path / "x.pth").exists()
+
     def test_no_batch_norm(self, refused, tmp_path):
         path = saved(SSD300("vgg16", 2), tmp_path / "vgg.pth")
         arguments = ["--weights", path, "--out", tmp_path / "x.pth", "--keep", 0.5, "--by", "bn"]
