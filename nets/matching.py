@@ -90,7 +90,7 @@ def best_objects(overlaps: Tensor, asked: Rows) -> Tensor:
 
 
 def encode_matched(boxes: Tensor, objects: Tensor, positive: Rows, priors: Tensor) -> Tensor:
-    """The offsets from each positive prior to its object, zero elsewhere.
+    """The offsets from each positive prior to its object, zero up to rounding elsewhere.
 
     Args:
         boxes: `[B, M, 4]` xyxy.

@@ -1,5 +1,6 @@
 """The SSD training objective: confidence and localisation over positives and hard negatives."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ class Selection(NamedTuple):
 
     positive: those that answer for an object.
     chosen: these and the mined negatives.
-    divisor: N, a scalar of at least 1: what sums over them are divided by.
+    divisor: N, a scalar above 0: what sums over them are divided by.
     """
 
     positive: Rows
@@ -67,9 +68,9 @@ class MultiBoxLoss(nn.Module):
 
     def __init__(self, neg_pos_ratio: float = 3.0, negatives_for_hard: int = 100) -> None:
         super().__init__()
-        if neg_pos_ratio < 0 or negatives_for_hard < 0:
+        if not (0 <= neg_pos_ratio < math.inf and 0 <= negatives_for_hard < math.inf):
             raise ValueError(
-                "neg_pos_ratio and negatives_for_hard must not be negative, not "
+                "neg_pos_ratio and negatives_for_hard must be numbers of at least 0, not "
                 f"{neg_pos_ratio} and {negatives_for_hard}"
             )
         self.neg_pos_ratio = neg_pos_ratio

@@ -53,8 +53,8 @@ class MultiBoxLoss_KD(nn.Module):
         self.objects = MultiBoxLoss(neg_pos_ratio, negatives_for_hard)
         if not 0 < temperature < math.inf:
             raise ValueError(f"temperature must be above 0, not {temperature}")
-        if neg_w < 0 or pos_w < 0:
-            raise ValueError(f"neg_w and pos_w must not be negative, not {neg_w} and {pos_w}")
+        if not (0 <= neg_w < math.inf and 0 <= pos_w < math.inf):
+            raise ValueError(f"neg_w and pos_w must be at least 0, not {neg_w} and {pos_w}")
         if not math.isfinite(reg_m):
             raise ValueError(f"reg_m must be a finite number, not {reg_m}")
         self.neg_w, self.pos_w = neg_w, pos_w

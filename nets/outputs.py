@@ -34,7 +34,7 @@ class Matches(NamedTuple):
     labels: `[B, P]` int64; 0 is background, 1..K are classes (the prior is *positive*), and -1 is
         ignored: neither taught nor mined.
     offsets: `[B, P, 4]`, the matched object encoded against the prior; meaningful where labels > 0,
-        zero elsewhere.
+        zero up to rounding elsewhere.
     objects: `[B, P]` int64, which of the M objects; meaningful where labels > 0.
     """
 

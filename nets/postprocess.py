@@ -55,7 +55,8 @@ def postprocess(
 
     Softmax; the best `per_class` priors of each class whose score is above the threshold; decoded
     and clipped boxes; non-maximum suppression class by class; the best `per_image` of what is left.
-    Of equal scores that of the lower class, then of the lower prior, is the better one.
+    Of equal scores that of the lower class, then of the lower prior, is the better one; among more
+    candidates of one score than five times `per_image` that of the lower prior.
 
     Args:
         outputs: logits `[B, P, K + 1]`, offsets `[B, P, 4]`.

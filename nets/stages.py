@@ -68,14 +68,13 @@ def train_student(config: DistillConfig) -> Path:
         # What stopped in stage 1 has no stage 2 to go on with.
         config = dataclasses.replace(config, resume=config.resume and has_run(config))
     load = partial(load_network, teacher_path, class_names=class_names)
-    # One that is written down is only looked at here; it is loaded again when it is asked.
+    # It is only looked at here: a task takes a frozen copy, a memo loads it again when it is asked.
     original = digest(teacher_path) if config.teacher_views else ""
-    teacher, teacher_names = load(None if config.teacher_views else device)
+    teacher, teacher_names = load(None)
     check_class_names(teacher_names, class_names)
     layout = DEFAULT_LAYOUT if config.match_priors else teacher.layout
     student = build_network(config, class_names, layout)
     config = dataclasses.replace(config, backbone=student.spec)  # that of --weights, too
-    check_compatible(student, teacher, config.match_priors)
     task = distill_task(config, student, teacher)
 
     def remember(store: Store) -> Memo:
@@ -95,7 +94,7 @@ def train_student(config: DistillConfig) -> Path:
     stage = None if config.teacher else both_stages(config, student, teacher)[1]
     written = fit(task, config, class_names, description, device, shown, teacher_path, memo, stage)
     if config.share and not config.profile:
-        config = dataclasses.replace(config, teacher=str(teacher_path))
+        config = dataclasses.replace(config, teacher=str(teacher_path), teacher_epochs=0)
         print(fixed_instead(config, task.loudness, read_metrics(written.parent / METRICS)))
     return written
 
@@ -145,8 +144,10 @@ def distill_task(config: DistillConfig, student: SSD300, teacher: SSD300) -> Dis
     """The objective of stage 2.
 
     Raises:
-        ValueError: see `build_distillers`; or one needs more of the teacher than is written down.
+        ValueError: see `build_distillers` and `check_compatible`; or a distiller needs more of the
+            teacher than is written down.
     """
+    check_compatible(student, teacher, config.match_priors)
     distillers = build_distillers(config.distill, student, teacher)
     asks = {name: distiller.asks_for for name, distiller in distillers.items()}
     if config.teacher_views and NETWORK in asks.values():

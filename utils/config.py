@@ -340,7 +340,21 @@ class DistillConfig(TrainConfig):
         if self.share and not self.ledger_every:
             raise ValueError("--share follows the ledger, which --ledger-every 0 turns off")
         above(self, 0, "temperature")
+        self.check_first_stage()
         self.check_unlabelled()
+
+    def check_first_stage(self) -> None:
+        """Refuses what no teacher can be trained with, or is there for none."""
+        if self.teacher and self.teacher_epochs:
+            raise ValueError(
+                "--teacher-epochs is for a teacher that is trained first; leave out that or "
+                "--teacher"
+            )
+        if self.patience and 0 < self.teacher_epochs <= self.val_every:
+            raise ValueError(
+                f"--patience waits for a better mAP, but the teacher has only one: --val-every "
+                f"{self.val_every} must be below --teacher-epochs {self.teacher_epochs}"
+            )
 
     def check_unlabelled(self) -> None:
         """Refuses what no batch of images with and without labels can be made of."""

@@ -83,15 +83,15 @@ def bottleneck(channels: int, reduction: int = 16) -> nn.Sequential:
     )
 
 
-def attentions(kind: str | None, channels: Sequence[int]) -> nn.ModuleList:
-    """One module of this kind for each map; none at all for None.
-
-    Raises:
-        ValueError: there is no such kind.
-    """
-    if kind is None:
-        return nn.ModuleList()
-    if kind not in ATTENTIONS:
+def check_attention(kind: str | None) -> None:
+    """Raises ValueError where there is no such kind; before weights are downloaded."""
+    if kind is not None and kind not in ATTENTIONS:
         known = ", ".join(repr(name) for name in ATTENTIONS)
         raise ValueError(f"a backbone's attention must be one of {known}, not {kind!r}")
+
+
+def attentions(kind: str | None, channels: Sequence[int]) -> nn.ModuleList:
+    """One module of this kind for each map, see `check_attention`; none at all for None."""
+    if kind is None:
+        return nn.ModuleList()
     return nn.ModuleList(ATTENTIONS[kind](c) for c in channels)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 from torchvision.ops.misc import Conv2dNormActivation
 
-from nets.backbones.attention import attentions
+from nets.backbones.attention import attentions, check_attention
 from nets.backbones.base import Backbone, check_width, divisible_by_8, imagenet_state
 
 # The blocks whose expansion is a source, as in the authors' SSDLite: the last activations that are
@@ -56,6 +56,7 @@ class MobileNetV2(Backbone):
     ) -> None:
         super().__init__()
         check_width("mobilenetv2", width, pretrained)
+        check_attention(attention)
         trunk = mobilenet_v2(weights=None, width_mult=width)
         if pretrained:
             trunk.load_state_dict(imagenet_state(MobileNet_V2_Weights.IMAGENET1K_V2))

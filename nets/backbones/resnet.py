@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from nets.backbones.attention import attentions
+from nets.backbones.attention import attentions, check_attention
 from nets.backbones.base import Backbone, check_width, divisible_by_8, imagenet_state
 
 # He et al., table 1: block and number of blocks of each stage.
@@ -40,6 +40,7 @@ class ResNet(Backbone):
     ) -> None:
         super().__init__()
         check_width(f"resnet{depth}", width, pretrained)
+        check_attention(attention)
         block, blocks, weights = VARIANTS[depth]
         stem, *planes = (divisible_by_8(c * width) for c in (64, 64, 128, 256, 512))
         # torchvision's module names, so that its state dicts load.

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
-from nets.backbones.attention import attentions
+from nets.backbones.attention import attentions, check_attention
 from nets.backbones.base import Backbone, imagenet_state
 
 
@@ -45,6 +45,7 @@ class VGG16(Backbone):
         self, *, batch_norm: bool = False, attention: str | None = None, pretrained: bool = False
     ) -> None:
         super().__init__()
+        check_attention(attention)
         self.batch_norm = batch_norm
         layers = list(make_layers(cfgs["D"], batch_norm=batch_norm))[:-1]  # up to conv5_3
         pools = [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]

@@ -118,6 +118,15 @@ class MapDistiller(Distiller):
         raise NotImplementedError
 
 
+def divergence(log_s: Tensor, log_t: Tensor) -> Tensor:
+    """KL(t || s) of each row of log probabilities, `[..., C]` twice -> `[...]`.
+
+    Columns that are -inf in both add 0.
+    """
+    apart = (log_t - log_s).masked_fill(log_t.isneginf(), 0)
+    return (log_t.exp() * apart).sum(-1)
+
+
 def standardised(features: Tensor) -> Tensor:
     """`[B, C, H, W]` with zero mean and unit variance in each channel, over the batch; a constant
     channel becomes 0.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.distillers.base import MapDistiller, above_0, one_of
+from nets.distillers.base import MapDistiller, above_0, divergence, one_of
 from nets.multibox_loss import at_least_float32
 from nets.outputs import Lesson, Outputs
 from nets.rows import Rows, over_classes
@@ -76,7 +76,7 @@ class CrossHead(MapDistiller):
             over_classes(torch.log_softmax, at_least_float32(z) / self.temperature)
             for z in (logits, own(teacher.logits.detach()))
         )
-        total = self.temperature**2 * (log_t.exp() * (log_t - log_x)).sum()
+        total = self.temperature**2 * divergence(log_x, log_t).sum()
         if self.boxes:
             rows = Rows(own(lesson.positive))
             offsets = crossed(lesson.teacher.loc, 4), own(teacher.offsets.detach())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-from nets.distillers.base import MapDistiller, above_0
+from nets.distillers.base import MapDistiller, above_0, divergence
 from nets.outputs import Lesson
 
 
@@ -46,4 +46,4 @@ class ChannelWise(MapDistiller):
             return None  # a softmax over one position is 1 whatever the feature is
         log_s = F.log_softmax(student.flatten(2) / self.tau, dim=-1)
         log_t = F.log_softmax(teacher.flatten(2) / self.tau, dim=-1)
-        return self.tau**2 * (log_t.exp() * (log_t - log_s)).sum(-1).mean()
+        return self.tau**2 * divergence(log_s, log_t).mean()

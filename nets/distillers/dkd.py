@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nets.distillers.base import Distiller, above_0, at_least_0
+from nets.distillers.base import Distiller, above_0, at_least_0, divergence
 from nets.multibox_loss import at_least_float32
 from nets.outputs import Lesson, Outputs
 from nets.rows import Rows
@@ -78,9 +78,3 @@ class Decoupled(Distiller):
         log_p = logits.log_softmax(-1).gather(1, labels[:, None])
         log_rest = others.logsumexp(-1, keepdim=True) - logits.logsumexp(-1, keepdim=True)
         return torch.cat((log_p, log_rest), dim=1), others.log_softmax(-1)
-
-
-def divergence(log_s: Tensor, log_t: Tensor) -> Tensor:
-    """KL(t || s) of each row, `[N, C]` twice -> `[N]`; columns that are -inf in both add 0."""
-    apart = (log_t - log_s).masked_fill(log_t.isneginf(), 0)
-    return (log_t.exp() * apart).sum(-1)

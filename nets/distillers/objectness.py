@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nets.distillers.base import OUTPUTS, Distiller, above_0, one_of
+from nets.distillers.base import OUTPUTS, Distiller, above_0, divergence, one_of
 from nets.multibox_loss import at_least_float32
 from nets.outputs import Lesson, Outputs
 from nets.rows import over_classes
@@ -28,7 +28,7 @@ class ObjectnessScaled(Distiller):
     Args:
         student_channels, teacher_channels, weight: see `Distiller`.
         kind: d.
-        temperature: T of `kl`, above 0.
+        temperature: T of `kl`, above 0; 20 unless given.
         scaled: weigh with w; without, w is 1: `kind="l2"` is the plain mean squared error.
         boxes: compare the offsets, too.
 
@@ -46,7 +46,7 @@ class ObjectnessScaled(Distiller):
         teacher_channels: Sequence[int],
         weight: float = 1.0,
         kind: str = "kl",
-        temperature: float = 20.0,
+        temperature: float | None = None,
         scaled: bool = True,
         boxes: bool = True,
     ) -> None:
@@ -54,7 +54,11 @@ class ObjectnessScaled(Distiller):
             student_channels=student_channels, teacher_channels=teacher_channels, weight=weight
         )
         self.kind = one_of("objectness: kind", kind, KINDS)
-        self.temperature = above_0("objectness: temperature", temperature)
+        if temperature is not None and kind != "kl":
+            raise ValueError(f"objectness: temperature is of kind='kl', not of kind={kind!r}")
+        self.temperature = above_0(
+            "objectness: temperature", 20.0 if temperature is None else temperature
+        )
         self.scaled = one_of("objectness: scaled", scaled, (True, False))
         self.boxes = one_of("objectness: boxes", boxes, (True, False))
         if boxes or kind != "kl":
@@ -85,4 +89,4 @@ class ObjectnessScaled(Distiller):
         log_s, log_t = (
             over_classes(torch.log_softmax, z / self.temperature) for z in (student, teacher)
         )
-        return self.temperature**2 * (log_t.exp() * (log_t - log_s)).sum(-1)
+        return self.temperature**2 * divergence(log_s, log_t)

@@ -2,7 +2,7 @@
 
 Nearly all of what a teacher says of 8732 priors is "background, and I am sure". So a record keeps
 
-- of the `LISTED` priors in which it sees most of an object, and of all that are to answer for one:
+- of the `LISTED` priors in which it sees most of an object, those first that are to answer for one:
   the logits (which are only known up to what a softmax takes out), and the offsets, in float16;
 - of every other prior: the log odds of its being anything but background;
 - of the likeliest of these, of as many as have room in `MOST` bytes: how the odds are shared among
@@ -43,6 +43,7 @@ from nets.rows import in_order, over_classes
 
 FORMAT = 2  # of the bytes, and of what stands in them; a reader knows no other
 LISTED = 400
+SURE = 1e4  # added to the log odds of priors that are listed first
 MOST = 40_000  # bytes; more where there are so many classes that what is listed does not fit
 BLOCKS = 4  # along a side of the finest map
 # Codes of the odds: of the rest from 0, of sketched priors from here on, and of a listed prior.
@@ -124,7 +125,8 @@ class AnswerRecord(nn.Module):
 
         Args:
             outputs: P priors of the layout; features are not kept.
-            positive: `[B, P]` bool, priors that are to be listed in any case.
+            positive: `[B, P]` bool, priors that are to be listed first. Of more than are listed the
+                others have boxes that nobody remembers: they come back as the priors' own.
 
         Returns:
             `[B, size]` uint8; the first byte is 0 where a record is absent.
@@ -198,7 +200,7 @@ class AnswerRecord(nn.Module):
             The codes, `[B, P]` uint8; which priors are neither listed nor sketched, `[B, P]` bool;
             and the first four of `Scales`.
         """
-        sure = odds.masked_fill(positive, torch.inf)
+        sure = torch.where(positive, odds + SURE, odds)
         likeliest = sure.topk(self.listed + self.sketched, dim=1).indices
         kinds = likeliest.split((self.listed, self.sketched), dim=1)
         listed, sketched = (torch.zeros_like(positive).scatter(1, i, True) for i in kinds)

@@ -59,9 +59,13 @@ def judge_teacher(
     teacher = mean_ap(trainer, network, sample, evaluator)
     mixed, moved = evaluator.best_move()
     text = f"teacher's mAP on {len(sample)} {which} images {100 * teacher:.1f} "
-    text += f"(with its classes mixed up {100 * mixed:.1f})"
+    text += f"(with its classes mixed up {100 * mixed:.1f})" if moved else "(of one class)"
     warnings = []
-    if teacher <= mixed:
+    if not teacher:
+        warnings.append(
+            "the teacher finds none of the objects; is it trained, and on this class list?"
+        )
+    elif teacher <= mixed:
         warnings.append(
             f"the teacher's mAP, {100 * teacher:.1f}, is not above {100 * mixed:.1f}, which its "
             f"boxes reach with every class moved by {moved}; is it trained, and on this class list?"

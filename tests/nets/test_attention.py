@@ -110,6 +110,15 @@ def test_other_kinds_are_refused(value):
         SSD300(f"resnet18(width=0.125, attention={value})")
 
 
+@pytest.mark.parametrize(
+    ("name", "module"), [("vgg16", "vgg"), ("resnet18", "resnet"), ("mobilenetv2", "mobilenetv2")]
+)
+def test_other_kinds_are_refused_before_weights_are_fetched(monkeypatch, name, module):
+    monkeypatch.setattr(f"nets.backbones.{module}.imagenet_state", None)
+    with pytest.raises(ValueError, match="attention must be one of"):
+        BACKBONES[name](attention="sa", pretrained=True)
+
+
 def test_other_projects_networks_have_none():
     for name in FOREIGN_BACKBONES:
         with pytest.raises(ValueError, match="has no option 'attention'"):

@@ -337,7 +337,7 @@ class TestEdges:
 
     @pytest.mark.parametrize("arguments", [{"neg_pos_ratio": -1}, {"negatives_for_hard": -1}])
     def test_negative_counts_are_refused(self, arguments):
-        with pytest.raises(ValueError, match="must not be negative"):
+        with pytest.raises(ValueError, match="must be numbers of at least 0"):
             MultiBoxLoss(**arguments)
 
 

@@ -302,11 +302,14 @@ class TestEdges:
             ({"temperature": -1.0}, "temperature must be above 0"),
             ({"temperature": math.inf}, "temperature must be above 0"),
             ({"temperature": math.nan}, "temperature must be above 0"),
-            ({"neg_w": -0.1}, "neg_w and pos_w must not be negative"),
-            ({"pos_w": -0.1}, "neg_w and pos_w must not be negative"),
+            ({"neg_w": -0.1}, "neg_w and pos_w must be at least 0"),
+            ({"pos_w": math.nan}, "neg_w and pos_w must be at least 0"),
             ({"reg_m": math.nan}, "reg_m must be a finite number"),
             ({"reg_m": math.inf}, "reg_m must be a finite number"),
-            ({"neg_pos_ratio": -1}, "neg_pos_ratio and negatives_for_hard must not be negative"),
+            (
+                {"neg_pos_ratio": math.inf},
+                "must be numbers of at least 0, not inf",
+            ),
         ],
     )
     def test_values_out_of_range_are_refused(self, arguments, message):

@@ -203,14 +203,15 @@ class TestStudent:
             stages.train_student(DistillConfig(**options))
         assert not captured
 
+    @pytest.mark.parametrize("views", [0, 3])
     def test_a_start_on_other_priors_than_its_teachers_shows_before_stage_one(
-        self, captured, settings, tmp_path
+        self, captured, settings, tmp_path, views
     ):
         model = SSD300(TINY, 2, layout="torchvision")
         content = {**describe_network(model, ["cat", "dog"]), "model": model.state_dict()}
         save_checkpoint(tmp_path / "start.pth", content)
         settings |= {"backbone": "", "weights": str(tmp_path / "start.pth")}
-        settings |= {"teacher_backbone": TINY, "teacher_pretrained": False}
+        settings |= {"teacher_backbone": TINY, "teacher_pretrained": False, "teacher_views": views}
         with pytest.raises(ValueError, match="the teacher's prior layout is 'paper'"):
             stages.train_student(DistillConfig(**settings))
         assert not captured

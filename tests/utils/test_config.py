@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,15 @@ def test_a_network_is_chosen_among_several_validations() -> None:
     for val, every, chooses in (((), 1, False), (("a/b",), 0, False), (("a/b",), 5, True)):
         assert TrainConfig(val=val, val_every=every, epochs=6).chooses is chooses
     assert not TrainConfig(val=("a/b",), val_every=6, epochs=6).chooses  # at the end alone
+
+
+def test_what_only_a_first_stage_has() -> None:
+    with pytest.raises(ValueError, match="--teacher-epochs is for a teacher that is trained first"):
+        DistillConfig(teacher="a.pth", teacher_epochs=7)
+    waits: dict[str, Any] = {"patience": 3, "val": ("a/b",), "val_every": 10, "epochs": 100}
+    with pytest.raises(ValueError, match="--val-every 10 must be below --teacher-epochs 5"):
+        DistillConfig(teacher_epochs=5, **waits)
+    assert DistillConfig(teacher_epochs=11, **waits).teacher_epochs == 11
 
 
 WEIGHTS = ("soft_weight", "conf_weight", "l2_weight", "loc_weight", "temperature", "neg_w")
