@@ -148,12 +148,14 @@ def drawn_line(
         look["stroke_dasharray"] = "5 3"
     parts = [stroke(places, stroke_linejoin="round", **look)] if len(places) > 1 else []
     if len(places) < DOTTED:
-        colour = f"fill:var(--c{number % SERIES})"
+        colour = f"var(--c{number % SERIES})"
+        hollow = f"fill:var(--card);stroke:{colour}"  # as its mark in the legend
+        fill = hollow if number >= SERIES else f"fill:{colour}"
         parts += [
             element(
                 "circle",
                 element("title", f"{name}: {x:.6g}, {y:.4g}"),
-                cx=place[0], cy=place[1], r=2.6 if len(places) > 1 else 4.5, style=colour,
+                cx=place[0], cy=place[1], r=2.6 if len(places) > 1 else 4.5, style=fill,
             )
             for place, (x, y) in zip(places, values, strict=True)
         ]  # fmt: skip

@@ -133,7 +133,9 @@ def font_for(letters: str) -> str:
     wanted = {ord(c) for c in letters}
     if wanted <= characters(default):
         return default
-    installed = sorted({font.fname for font in font_manager.fontManager.ttflist})
+    # Of every script Matplotlib's last resort has a box.
+    files = {font.fname for font in font_manager.fontManager.ttflist}
+    installed = sorted(path for path in files if not Path(path).name.startswith("LastResort"))
     return next((path for path in installed if wanted <= characters(path)), default)
 
 
@@ -190,7 +192,10 @@ def draw_batch(
 
 
 def beside(pictures: Sequence[Picture], titles: Sequence[str], least: int = 0) -> Picture:
-    """Pictures of one size in a row, each at least so wide, a strip with its title above each."""
+    """Pictures of one size in a row, each at least so wide, a strip with its title above each.
+
+    Of a title that is wider than its picture the end is shown.
+    """
     height, width = pictures[0].shape[:2]
     width = max(width, least)
     size = max(11, round(max(height, width) / 30))
@@ -199,6 +204,8 @@ def beside(pictures: Sequence[Picture], titles: Sequence[str], least: int = 0) -
     pen = ImageDraw.Draw(sheet)
     for column, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
         text, font = legible(title, size)
+        while len(text) > 1 and pen.textlength(text, font) > width - size:
+            text = f"…{text.lstrip('…')[1:]}"  # ends of paths and names tell them apart
         pen.text((column * width + size // 2, size // 3), text, fill="black", font=font)
         sheet.paste(Image.fromarray(picture), (column * width, strip))
     return np.asarray(sheet)

@@ -123,7 +123,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1)
 
 def key(number: int) -> Markup:
     """The mark of a series in a legend."""
-    return element("span", class_="key", style=f"background:var(--c{number % SERIES})")
+    colour = f"var(--c{number % SERIES})"
+    hollow = f"box-shadow:inset 0 0 0 2px {colour}"  # when the colours are used up
+    look = hollow if number >= SERIES else f"background:{colour}"
+    return element("span", class_="key", style=look)
 
 
 def legend(names: Sequence[str]) -> Markup:

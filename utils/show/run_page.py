@@ -1,6 +1,7 @@
 """The page of a training run, or of several side by side: what was trained, how, how well."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,9 +107,11 @@ def verdict(run: Run) -> str:
     """Which network was kept, and how good it is."""
     done, epochs = (run.rows[-1]["epoch"] if run.rows else 0), run.settings["epochs"]
     state = "" if done >= epochs else f", {done} of {epochs} epochs done"
-    if run.best is None:
-        return f"{run.name}: the last network is kept, nothing was validated{state}"
     split = " ".join(run.settings["val"])
+    if run.best is None:
+        validated = any("val/loss" in row for row in run.rows)
+        why = f"no object in {split}" if validated else "nothing was validated"
+        return f"{run.name}: the last network is kept, {why}{state}"
     kept = f"voc07 {100 * run.best['mAP']:.1f} on {split}, kept: epoch {run.best['epoch']}"
     return f"{run.name}: {kept}{state}"
 
@@ -141,11 +144,12 @@ def fact_of(run: Run) -> dict[str, str]:
     about, settings = run.about, run.settings
     origin = about.get("provenance", {})
     arithmetic = about.get("arithmetic", {})
-    terms = [
-        f"{value:g} {name.removesuffix('_weight')}"
-        for name, value in settings.items()
-        if name.endswith("_weight") and value
-    ]
+    shares = dict(re.findall(r"([\w-]+)\s*=\s*([\d.]+)", " ".join(settings.get("share", ()))))
+    terms = [f"{100 * float(share):g} % {name}" for name, share in shares.items()]
+    for name, value in settings.items():
+        if name.endswith("_weight") and value and name.removesuffix("_weight") not in shares:
+            terms.append(f"{value:g} {name.removesuffix('_weight')}")
+    terms += [text for text in settings.get("distill", ()) if text.partition("(")[0] not in shares]
     images = f" ({about['images']} images)" if "images" in about else ""
     others = about.get("unlabelled", 0)
     chooses = 0 < settings["val_every"] < settings["epochs"]  # or it is the last network
@@ -158,7 +162,7 @@ def fact_of(run: Run) -> dict[str, str]:
         "without labels": f"{' '.join(settings['unlabelled'])} ({others} images)" if others else "",
         "chosen on": " ".join(settings["val"]) if chooses else "",
         "classes": ", ".join(about.get("class_names", [])),
-        "loss": " + ".join([*terms, *settings.get("distill", [])]),
+        "loss": " + ".join(terms),
         "schedule": f"{settings['epochs']} epochs of batches of {settings['batch_size']}, "
         f"{settings['optimizer']}, rate {settings['lr']:g}, {settings['schedule']}",
         "computed in": " on ".join(filter(None, map(arithmetic.get, ("dtype", "device")))),

@@ -82,4 +82,7 @@ def test_long_series_are_thinned_to_their_ends() -> None:
 
 def test_more_series_than_colours_are_dashed() -> None:
     many = {str(i): [(0, float(i)), (1, float(i))] for i in range(10)}
-    assert lines("many", many).count("stroke-dasharray") == 2
+    text = lines("many", many)
+    assert text.count("stroke-dasharray") == 2
+    assert text.count("fill:var(--card);stroke") == 4  # of two points each
+    assert text.count("box-shadow:inset") == 2  # in the legend

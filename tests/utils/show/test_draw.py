@@ -9,13 +9,14 @@ from PIL import Image
 from utils.metrics.evaluator import Evaluator
 from utils.show import draw
 from utils.show.draw import (
+    beside,
     class_colour,
     draw_boxes,
     label_corners,
     legible,
     side_by_side,
 )
-from utils.show.plots import draw_precision_recall
+from utils.show.plots import draw_confusion, draw_precision_recall
 
 
 def test_a_box_is_drawn_where_it_is_and_the_image_is_left_alone() -> None:
@@ -66,6 +67,21 @@ def test_letters_of_any_script_are_legible(monkeypatch: pytest.MonkeyPatch) -> N
     draw.font_for.cache_clear()
 
 
+def test_a_last_resort_is_no_font() -> None:
+    """Matplotlib has a file with a box for every letter of every script."""
+    draw.font_for.cache_clear()
+    for letter in "猫あ한":
+        assert not Path(draw.font_for(letter)).name.startswith("LastResort")
+
+
+def test_long_titles_stay_above_their_pictures() -> None:
+    pictures = [np.zeros((200, 300, 3), np.uint8)] * 2
+    long = "MYSET/DSC_2023_08_14_warehouse_cam03_frame_000123: objects"
+    alone, both = (beside(pictures, [long, title]) for title in ("", "found"))
+    assert (alone[:20, 300:] == 255).all()  # nothing of the first is above the second
+    assert (both[:20, :300] == alone[:20, :300]).all()
+
+
 def test_neighbouring_classes_have_different_colours() -> None:
     colours = np.array([class_colour(label) for label in range(1, 21)], float)
     distance = np.abs(colours[1:] - colours[:-1]).sum(1)
@@ -81,6 +97,35 @@ def test_images_are_laid_out_in_columns() -> None:
     assert tuple(sheet[60, 320]) == (0, 0, 255)
 
 
+def drawn_curves(evaluator: Evaluator, folder: Path) -> Path:
+    """The picture of its curves."""
+    draw_precision_recall(evaluator, folder / "curves.png")
+    return folder / "curves.png"
+
+
+@pytest.mark.parametrize("name", ["$1_$", "US$ 1_a$", "_hidden", "猫咪", 55 * "x"])
+def test_plots_take_every_name(name: str, tmp_path: Path) -> None:
+    sizes = []
+    for names in ((name, "b"), ("a", "b")):
+        evaluator = Evaluator(names)
+        boxes = np.array([[0.0, 0.0, 9.0, 9.0]])
+        evaluator.update(
+            "a",
+            boxes=boxes,
+            scores=[0.9],
+            labels=[1],
+            truth_boxes=boxes,
+            truth_labels=[1],
+            difficult=[False],
+        )
+        draw_confusion(evaluator, tmp_path / "confusion.png", 0.5)
+        with Image.open(tmp_path / "confusion.png") as picture:
+            blue = np.asarray(picture.convert("RGB")).astype(int)
+        sizes.append((blue[..., 2] - blue[..., 0] > 60).sum())  # of the cell with all of a class
+        drawn_curves(evaluator, tmp_path)
+    assert sizes[0] > 0.2 * sizes[1]
+
+
 def test_precision_recall_of_some_and_of_no_objects(tmp_path: Path) -> None:
     evaluator = Evaluator(["cat", "dog"])
     boxes = np.array([[0.0, 0.0, 9.0, 9.0]])
@@ -93,6 +138,11 @@ def test_precision_recall_of_some_and_of_no_objects(tmp_path: Path) -> None:
         truth_labels=[1],
         difficult=[False],
     )
+    with Image.open(drawn_curves(evaluator, tmp_path)) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    # One detection, a hit: precision 1 from recall 0 to 1, in the colour of the class.
+    coloured = (np.abs(pixels - class_colour(1)).sum(-1) < 40).sum(1)
+    assert coloured.max() > 300
     draw_precision_recall(evaluator, tmp_path / "some.png")
     draw_precision_recall(Evaluator(["cat"]), tmp_path / "none.png")
     for name in ("some.png", "none.png"):

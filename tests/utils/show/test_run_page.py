@@ -126,6 +126,19 @@ def test_a_page_has_everything(samples: list[Sample], tmp_path: Path) -> None:
     check_page(tmp_path / "run/report.html", tmp_path, images=12)
 
 
+def test_what_was_validated_without_an_object_is_said(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "none", [None]))
+    rows = [{**row, "val/loss": 2.0} for row in run.rows]
+    assert "the last network is kept, no object in VOC2007/val" in verdict(run._replace(rows=rows))
+
+
+def test_shares_stand_for_weights(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "share": ["soft=0.3, cwd=0.2"], "soft_weight": 0.5, "distill": ["cwd"]}
+    text = run_page([read_run(write_run(tmp_path / "run", [0.2], config=settings))]).text()
+    assert "30 % soft + 20 % cwd + 0.7 conf" in text
+    assert "0.5 soft" not in text
+
+
 def test_only_validations_on_the_way_choose(tmp_path: Path) -> None:
     for every, chooses in ((1, True), (0, False), (3, False)):  # of 3 epochs
         settings = {**SETTINGS, "val_every": every}
