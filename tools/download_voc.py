@@ -99,7 +99,7 @@ def _fetch(devkit: Path, archive: dict[str, str]) -> None:
 
 def main(arguments: Sequence[str] | None) -> None:
     """Settings -> archives that are missing."""
-    config = parse_arguments(DownloadConfig, arguments)
+    config = parse_arguments(DownloadConfig, arguments, __doc__)
     fetched = download_voc(config.data, config.years)
     print(f"{config.data}: fetched {', '.join(fetched) or 'nothing, all is there'}")
 

@@ -5,6 +5,7 @@ python -m tools.import_weights ssd300_mAP_77.43_v2.pth logs/amdegroot.pth
 Every script reads such files as they are; a converted one also holds its class names.
 """
 
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from utils.files import check_folder
 
 def main(arguments: Sequence[str] | None) -> None:
     """Source -> what it is -> destination."""
-    parser = Parser(description=__doc__)
+    parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="SRC", help="checkpoint of another project")
     parser.add_argument("destination", metavar="DST", help="checkpoint to write")
     parser.add_argument("--classes", default="", help="class list, in the order of SRC's columns")

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import inspect
 import os
 import re
 import signal
@@ -71,12 +72,15 @@ class Parser(argparse.ArgumentParser):
         return ""
 
 
-def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> T:
+def parse_arguments(
+    schema: type[T], arguments: Sequence[str] | None = None, about: str | None = None
+) -> T:
     """The settings that a command line describes.
 
     Args:
         schema: one of the dataclasses above.
         arguments: the command line without the program; default: this process's.
+        about: what --help says first; default: the docstring of the schema.
 
     Raises:
         ValueError: a value is out of range.
@@ -84,9 +88,9 @@ def parse_arguments(schema: type[T], arguments: Sequence[str] | None = None) -> 
     """
     examples = "\n".join(f"  {text}" for text in getattr(schema, "example_lines", ()))
     parser = Parser(
-        description=schema.__doc__,
+        description=inspect.cleandoc(about or schema.__doc__ or ""),
         formatter_class=Formatter,
-        usage="%(prog)s [SETTING ...]",
+        usage=f"{typed()} [SETTING ...]",
         epilog=f"examples:\n{examples}" if examples else None,
     )
     groups = groups_of(parser, [field.name for field in dataclasses.fields(schema)])  # type: ignore[arg-type]
@@ -202,6 +206,12 @@ def program() -> str:
     """What was started: `train_kd.py`, or what `python -m` was given, `tools.compare`."""
     module = sys.modules["__main__"].__spec__
     return module.name.removesuffix(".__main__") if module else Path(sys.argv[0]).name
+
+
+def typed() -> str:
+    """`program` as people start it."""
+    started = program()
+    return f"python {started}" if started.endswith(".py") else f"python -m {started}"
 
 
 def line(text: str, longest: int = 1200) -> str:

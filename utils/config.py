@@ -56,7 +56,7 @@ class DataConfig:
     cache: str = option("auto", "where decoded images live", ("auto", "device", "ram", "none"))
     workers: int = option(4, "threads that decode images, or copy them for a GPU")
     device: str = option("auto", "auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
-    batch_size: int = option(32, "images a step, of all processes together")
+    batch_size: int = option(32, "images a forward pass")
 
     def __post_init__(self) -> None:
         """Refuses values that no run can work with."""
@@ -67,9 +67,9 @@ class DataConfig:
 class TrainConfig(DataConfig):
     """Training of one network. The defaults are the paper's schedule for VOC07+12: 120,000 steps
     of 32 images are 232 epochs, the rate falls after 80,000 and 100,000.
-
-    What is None is decided by the recipe once the number of steps is known; see `utils.recipes`.
     """
+
+    # What is None is decided by the recipe once the number of steps is known; see utils/recipes.py.
 
     train: tuple[str, ...] = option(
         ("VOC2007/trainval", "VOC2012/trainval"), "splits to train on, as YEAR/SPLIT"

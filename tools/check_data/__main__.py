@@ -71,7 +71,7 @@ class CheckConfig:
 
 def main(arguments: Sequence[str] | None) -> None:
     """Examines, reports, and exits with status 1 where training would fail."""
-    config = parse_arguments(CheckConfig, arguments)
+    config = parse_arguments(CheckConfig, arguments, __doc__)
     for name in ("json", "html"):
         if path := getattr(config, name):
             check_file(path, flag(name), inputs=(config.classes,))

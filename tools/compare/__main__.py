@@ -74,7 +74,7 @@ class CompareConfig:
 def main(arguments: Sequence[str] | None) -> None:
     """Settings -> runs that are missing -> comparison.json, .md, .svg and .html."""
     own, shared = split_passed(arguments)
-    config = parse_arguments(CompareConfig, own)
+    config = parse_arguments(CompareConfig, own, __doc__)
     require("compare", "scipy")
     shared = [*common_ground(config), *shared]  # a flag that comes later beats these
     out, seeds = Path(config.out), range(config.first_seed, config.first_seed + config.seeds)

@@ -80,7 +80,7 @@ class DemoConfig:
 
 def main(arguments: Sequence[str] | None) -> None:
     """Data -> teacher -> student alone, student distilled -> table and pictures."""
-    config = parse_arguments(DemoConfig, arguments)
+    config = parse_arguments(DemoConfig, arguments, __doc__)
     second = second_step(config)  # builds the networks, before an earlier demonstration is lost
     out = empty_folder(Path(config.out))
     devkit = out / "VOCdevkit"

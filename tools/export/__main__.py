@@ -71,7 +71,7 @@ class ExportConfig(DataConfig):
 
 def main(arguments: Sequence[str] | None) -> None:
     """Checkpoint -> ONNX file, compared with PyTorch where asked."""
-    config = parse_arguments(ExportConfig, arguments)
+    config = parse_arguments(ExportConfig, arguments, __doc__)
     check_file(config.out, "--out", inputs=(config.weights, config.classes))
     require_onnx()
     require_runtime()

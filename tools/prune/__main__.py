@@ -57,7 +57,7 @@ class PruneConfig(DataConfig):
 
 def main(arguments: Sequence[str] | None) -> None:
     """Checkpoint -> importances -> narrower checkpoint."""
-    config = parse_arguments(PruneConfig, arguments)
+    config = parse_arguments(PruneConfig, arguments, __doc__)
     check_file(config.out, "--out", inputs=(config.weights, config.classes))
     require_pruning()
     device = choose_device(config.device)

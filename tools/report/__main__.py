@@ -51,7 +51,7 @@ class PageConfig(DataConfig):
 
 def main(arguments: Sequence[str] | None) -> None:
     """Folders of runs -> detections of their networks and of the teacher -> page."""
-    config = parse_arguments(PageConfig, arguments)
+    config = parse_arguments(PageConfig, arguments, __doc__)
     runs = [read_run(folder) for folder in config.runs]
     if len({run.name for run in runs}) < len(runs):
         runs = [one._replace(name=str(f)) for one, f in zip(runs, config.runs, strict=True)]

@@ -64,7 +64,7 @@ def split_entry(text: str) -> tuple[str, Path]:
 
 def main(arguments: Sequence[str] | None) -> None:
     """Evaluates every entry, times the networks, writes table, JSON, picture and page."""
-    config = parse_arguments(ScoreConfig, arguments)
+    config = parse_arguments(ScoreConfig, arguments, __doc__)
     check_folder(config.out, "--out")
     entries = dict(map(split_entry, config.of))
     for path in entries.values():

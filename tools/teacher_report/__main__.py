@@ -71,7 +71,7 @@ class ReportConfig(DataConfig):
 
 def main(arguments: Sequence[str] | None) -> None:
     """One pass over the split -> verdict in words, tables, JSON, a page with charts."""
-    config = parse_arguments(ReportConfig, arguments)
+    config = parse_arguments(ReportConfig, arguments, __doc__)
     device = choose_device(config.device)
     check_splits(config.data, config.split, "--split")
     teacher, student, class_names = load_pair(config, device)

@@ -219,7 +219,7 @@ class Search:
 def main(arguments: Sequence[str] | None) -> None:
     """Settings -> trials -> table, pictures and the best command."""
     own, words = split_passed(arguments)
-    config = parse_arguments(TuneConfig, own)
+    config = parse_arguments(TuneConfig, own, __doc__)
     require("tune", "optuna")
     with StopSignals(f"the same command goes on with {config.out}") as signals:
         search = Search(config, words, signals)
