@@ -55,8 +55,7 @@ def postprocess(
 
     Softmax; the best `per_class` priors of each class whose score is above the threshold; decoded
     and clipped boxes; non-maximum suppression class by class; the best `per_image` of what is left.
-    Of equal scores that of the lower class, then of the lower prior, is the better one; among more
-    candidates of one score than five times `per_image` that of the lower prior.
+    Of equal scores that of the lower class, then of the lower prior, is the better one.
 
     Args:
         outputs: logits `[B, P, K + 1]`, offsets `[B, P, 4]`.
@@ -105,8 +104,9 @@ def best_detections(
 
     # A box goes because of a better one. So the best candidates of an image leave what they would
     # leave among all, and where that is `per_image` already, nobody asks for the others.
-    first = best_of_each(everything.image, everything.scores, batch, FIRST * per_image)
-    found = survivors(everything.at(first.sort().values))
+    least = least_of_best(everything.image, everything.scores, batch, FIRST * per_image)
+    first = (everything.scores >= least[everything.image]).nonzero()[:, 0]
+    found = survivors(everything.at(first))
     if len(first) < len(everything.image):
         few = found.image.bincount(minlength=batch) < per_image
         cut = everything.image.bincount(minlength=batch) > FIRST * per_image
@@ -156,6 +156,26 @@ def best_of_each(group: Tensor, scores: Tensor, groups: int, most: int) -> Tenso
     order = scores.argsort(descending=True, stable=True)
     order = order[group[order].argsort(stable=True)]
     return order[rank_in_group(group[order], groups) < most]
+
+
+def least_of_best(group: Tensor, scores: Tensor, groups: int, most: int) -> Tensor:
+    """The least of the best `most` scores of each group; -1 where there are no more than these.
+
+    Args:
+        group: `[N]`, sorted, in 0..groups.
+        scores: `[N]`, at least 0.
+        groups: G.
+        most: at least 1.
+
+    Returns:
+        `[G]`.
+    """
+    widest = int(group.bincount().max()) if len(group) else 0
+    if widest <= most:
+        return scores.new_full((groups,), -1)
+    table = scores.new_full((groups, widest), -1)
+    table[group, rank_in_group(group, groups)] = scores
+    return table.topk(most, sorted=False).values.amin(1)
 
 
 def suppress(

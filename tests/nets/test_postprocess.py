@@ -153,6 +153,14 @@ class TestLaws:
             assert torch.equal(a, c)
             assert torch.equal(b, c)
 
+    def test_of_equal_scores_the_lower_class_then_the_lower_prior_is_better(self):
+        # 3 x 8732 candidates of one score. The best 400 of a class are the four priors of the first
+        # 100 cells, so small that they meet in their cell alone, where suppression leaves one.
+        out = Outputs((), torch.zeros(1, 8732, 4), torch.zeros(1, 8732, 4))
+        out.offsets[..., 2:] = -20
+        shown = postprocess(out, prior_boxes())
+        assert shown.labels.tolist() == [[1] * 100 + [2] * 100]
+
     def test_batched_equals_single(self):
         out, priors = random_outputs(4, classes=3, seed=1), prior_boxes()
         together = postprocess(out, priors)
