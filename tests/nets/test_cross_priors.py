@@ -84,6 +84,8 @@ class TestByHand:
         teacher = torch.tensor([[0.9, 0.9, 0.1, 0.1], [0.25, 0.5, 0.5, 0.5], [0.75, 0.5, 0.5, 0.5]])
         assert nearest(torch.tensor([[0.5, 0.5, 0.5, 0.5]]), teacher).tolist() == [1]
         assert nearest(teacher[[1]], teacher[[1, 1]]).tolist() == [0]
+        # But not of those that both have at the same place.
+        assert nearest(teacher[[1, 1]], teacher[[1, 1]]).tolist() == [0, 1]
 
     def test_rows_are_independent_of_how_many_are_compared_at_once(self):
         student, teacher = prior_boxes(NEW)[5000:6500], prior_boxes(OLD)

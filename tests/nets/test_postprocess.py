@@ -243,3 +243,8 @@ class TestDense:
         left = torch.arange(4) * 0.5
         boxes = torch.stack((left, torch.zeros(4), left + 1, torch.ones(4)), -1)
         assert suppress_dense(boxes[None], 0.3).tolist() == [[True, False, True, False]]
+
+    def test_an_overlap_of_the_threshold_itself_is_left(self):
+        boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.5]]])  # IoU 0.5
+        assert suppress_dense(boxes, 0.5).tolist() == [[True, True]]
+        assert suppress_dense(boxes, 0.4999).tolist() == [[True, False]]

@@ -114,6 +114,11 @@ class TestEncoding:
         with pytest.raises(ValueError, match=f"{name} has 3 rows for 4 priors"):
             function(torch.ones(2, 3, 4), torch.ones(4, 4))
 
+    @pytest.mark.parametrize("function", [encode, decode])
+    def test_one_prior_is_not_that_of_all_rows(self, function):
+        with pytest.raises(ValueError, match="has 3 rows for 1 priors"):
+            function(torch.ones(2, 3, 4), torch.ones(1, 4))
+
 
 def test_targets_move_together():
     moved = Targets(torch.zeros(1, 2, 4), torch.ones(1, 2, dtype=torch.long)).to(

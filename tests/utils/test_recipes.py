@@ -15,6 +15,8 @@ from utils.recipes import averaging, choose, describe, follow
     [
         (TrainConfig(), "paper"),
         (TrainConfig(epochs=20), "finetune"),
+        (TrainConfig(epochs=99), "finetune"),
+        (TrainConfig(epochs=100), "paper"),
         (TrainConfig(pretrained=False), "scratch"),
         (TrainConfig(weights="some.pth"), "finetune"),
         (TrainConfig(weights="some.pth", pretrained=False), "finetune"),
@@ -53,6 +55,11 @@ def test_the_paper_s_schedule_to_the_letter() -> None:
     assert (c.optimizer, c.lr, c.momentum, c.weight_decay) == ("sgd", 1e-3, 0.9, 5e-4)
     assert (c.schedule, c.warmup, c.ema, c.expand) == ("multistep", 0, 0, 4)
     assert [m * 120_000 for m in c.milestones] == pytest.approx([80_000, 100_000])
+
+
+@pytest.mark.parametrize(("epochs", "expand"), [(99, 1.0), (100, 4.0)])
+def test_a_run_from_nothing_zooms_out_from_100_epochs_on(epochs: int, expand: float) -> None:
+    assert follow(TrainConfig(recipe="scratch", epochs=epochs), 1000).expand == expand
 
 
 def test_adam_s_rate_follows_the_root_of_the_batch() -> None:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from nets import rows
 from nets.distillers.dkd import Decoupled
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Outputs
@@ -98,6 +99,16 @@ class TestDecoupled:
         student, teacher = features(STUDENT, 0), features(TEACHER, 1)
         distiller(student, teacher, told).backward()
         assert torch.equal(student.logits.grad.any(-1), told.positive | told.negative)
+
+    @pytest.mark.parametrize("everything", [False, True])
+    def test_ignored_priors_change_nothing(self, everything, monkeypatch):
+        distiller, told = made("dkd", STUDENT, TEACHER), lesson()
+        pair = features(STUDENT, 0), features(TEACHER, 1)
+        expected = distiller(*pair, told)
+        labels = told.matches.labels.masked_fill(~(told.positive | told.negative), -1)
+        ignored = told._replace(matches=told.matches._replace(labels=labels))
+        monkeypatch.setattr(rows, "looks_at_all", lambda _: everything)
+        torch.testing.assert_close(distiller(*pair, ignored), expected)
 
     @pytest.mark.parametrize(
         ("options", "message"),

@@ -51,6 +51,14 @@ class TestFineGrained:
         value = distiller(student, teacher, three_cells())
         assert value.item() == pytest.approx(expected)
 
+    def test_without_a_threshold_a_cell_is_near_what_it_touches(self):
+        # Of the object [0, .25] the prior [0, .5] has a half; [.25, .75] ends where it begins.
+        distiller = identity(made("imitation", [1], [1], threshold=0))
+        told = three_cells()
+        told = told._replace(targets=told.targets._replace(boxes=torch.tensor([[[0, 0, 0.25, 1]]])))
+        value = distiller(single([[3.0, 4, 5]]), single([[1.0, 1, 1]]), told)
+        assert value.item() == pytest.approx(4)
+
     @pytest.mark.parametrize("label", [0, -1])
     def test_padding_and_ignored_objects_are_nobodys(self, label):
         distiller = identity(made("imitation", [1], [1]))

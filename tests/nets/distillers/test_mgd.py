@@ -78,6 +78,14 @@ class TestMaskedGenerative:
         torch.testing.assert_close(distiller(*pair, one), distiller(*pair, rearranged(one, [1, 0])))
         assert not torch.equal(distiller(*pair, one), distiller(*pair, other))
 
+    def test_masks_of_a_map_do_not_depend_on_which_others_are_looked_at(self):
+        def value(*maps):
+            distiller = identity(made("mgd", TEACHER, TEACHER, maps=maps))
+            generators(distiller, 1)
+            return distiller(features(TEACHER, 0), features(TEACHER, 1), lesson())
+
+        torch.testing.assert_close(value(0, 1), (value(0) + value(1)) / 2)
+
     def test_the_host_generator_is_left_alone(self):
         distiller, before = made("mgd", STUDENT, TEACHER), torch.get_rng_state()
         distiller(features(STUDENT, 0), features(TEACHER, 1), lesson())

@@ -43,6 +43,11 @@ class TestObjectness:
         value = distiller(said([0.0, 0]), said([0.0, math.log(3)], (2, 0, 0, 0)), lesson())
         assert value.item() == pytest.approx(expected, rel=1e-6)
 
+    def test_it_softens_by_20_unless_told_otherwise(self):
+        silent, told = made("objectness", [1], [1]), made("objectness", [1], [1], temperature=20)
+        pair = said([0.0, 0]), said([0.0, math.log(3)])
+        assert torch.equal(silent(*pair, lesson()), told(*pair, lesson()))
+
     @pytest.mark.parametrize(
         ("options", "what"),
         [({}, OUTPUTS), ({"boxes": False}, OBJECTS), ({"kind": "l2", "boxes": False}, OUTPUTS)],

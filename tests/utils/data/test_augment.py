@@ -17,6 +17,7 @@ from utils.data.augment import (
     Form,
     augment,
     form_on,
+    numbers,
     resize,
     sample_points,
     show_at_once,
@@ -259,6 +260,13 @@ def test_randomness_is_decided_by_seed_and_epoch() -> None:
     assert torch.equal(uniforms(5, 1, 2), uniforms(9, 1, 2)[:5])  # row i is image i's
     for other in (uniforms(5, 2, 2), uniforms(5, 1, 3), uniforms(5, 2, 1)):
         assert not torch.equal(uniforms(5, 1, 2), other)
+
+
+def test_a_rows_number_is_made_of_its_first_two() -> None:
+    rows = torch.zeros(3, COLUMNS)
+    rows[:, :2] = torch.tensor([[0.0, 0.5], [0.5, 0.0], [1 - 2.0**-24, 2.0**-24]])
+    # Of 24 bits each, the first one above the second.
+    assert numbers(rows).tolist() == [2**23, 2**47, (2**24 - 1) * 2**24 + 1]
 
 
 def test_a_box_follows_its_picture(form: Form) -> None:

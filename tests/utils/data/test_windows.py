@@ -65,6 +65,13 @@ def test_an_object_stays_while_its_centre_is_inside() -> None:
     assert torch.equal(moved.boxes[0, 1], torch.zeros(4))
 
 
+def test_a_centre_on_the_edge_is_outside() -> None:
+    window = torch.tensor([[[10.0, 10.0, 50.0, 50.0]]])
+    centres = torch.tensor([[10.0, 30.0], [50.0, 30.0], [30.0, 10.0], [30.0, 50.0], [11.0, 49.0]])
+    boxes = torch.cat((centres - 5, centres + 5), dim=1)[None]
+    assert w.contains_centre(window, boxes).tolist() == [[[False] * 4 + [True]]]
+
+
 def test_images_without_objects_are_cropped_freely() -> None:
     _, sizes, _ = scene(3)
     for objects in (0, 2):
@@ -72,3 +79,11 @@ def test_images_without_objects_are_cropped_freely() -> None:
         found = qualifies(w.crop_trials(w.whole(sizes), numbers(3)[:, CHOICE:]), nothing)
         assert not found[..., :5].any()
         assert found[..., 5].any()
+
+
+def test_an_ignored_object_chooses_no_crop() -> None:
+    _, sizes, _ = scene(3)
+    ignored = Targets(0.8 * w.whole(sizes)[:, None], torch.full((3, 1), -1))
+    found = qualifies(w.crop_trials(w.whole(sizes), numbers(3)[:, CHOICE:]), ignored)
+    assert not found[..., :5].any()
+    assert found[..., 5].any()

@@ -31,6 +31,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.pth"]
 
 
+def test_the_one_before_is_kept_only_where_it_is_wanted(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path / "a.pth", {"epoch": epoch})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pth"]
+
+
 def test_the_one_before_is_kept_and_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

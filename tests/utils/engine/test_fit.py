@@ -176,6 +176,9 @@ def test_every_few_steps_have_a_row(store: Store, names: tuple[str, ...], tmp_pa
             mean = (first[f"step/{name}"] + second[f"step/{name}"]) / 2
             assert epoch[f"train/{name}"] == pytest.approx(mean, rel=1e-6)
         assert epoch["lr"] == second["step/lr"]
+    # The rate that each step had: it falls after four and after five of the six.
+    found = [row["step/lr"] for row in rows if "step" in row]
+    assert found == pytest.approx([0.01] * 4 + [0.001, 0.0001])
 
 
 def test_the_ledger_is_written_and_changes_nothing(
@@ -193,6 +196,16 @@ def test_the_ledger_is_written_and_changes_nothing(
     for row in rows:  # a single term of weight 2: what it adds is the total
         assert row["ledger/weighted/error"] == pytest.approx(row["train/loss"], rel=1e-6)
     assert "ledger/share/error" not in read_metrics(tmp_path / "0/metrics.jsonl")[0]
+
+
+def test_the_ledger_is_kept_from_the_first_step_of_each_epoch_on(store: Store) -> None:
+    run = trainer(store, replace(CONFIG, epochs=3, ledger_every=3))
+    kept = []
+    for _ in range(3):  # of two steps each
+        run.train_steps()
+        kept.append(run.ledger.steps)
+        run.next_epoch()
+    assert kept == [1, 1, 1]
 
 
 def test_weights_follow_often_at_first_and_rarely_later(store: Store) -> None:

@@ -82,6 +82,13 @@ def test_cosine_falls_from_the_rate_to_nearly_nothing() -> None:
     assert found == pytest.approx([2.0, 1.7071068, 1.0, 0.2928932])
 
 
+def test_cosine_begins_where_the_warm_up_ends() -> None:
+    found = rates(TrainConfig(lr=2.0, warmup=2, schedule="cosine"), 20)
+    # Two steps of warm-up, then 2 * (1 + cos(pi k / 18)) / 2: for k = 0, 3 and 9 of 18.
+    assert found[:3] == pytest.approx([1.0, 2.0, 2.0])
+    assert [found[2 + 3], found[2 + 9]] == pytest.approx([1.8660254, 1.0])
+
+
 def test_the_average_follows_its_recursion() -> None:
     model = small()
     average = AveragedModel(model, decay=0.5)

@@ -45,6 +45,7 @@ def test_a_sound_state() -> None:
         (("readings", "sums"), ["1.5"]),
         (("readings", "sums"), [float("nan")]),
         (("optimizer", "state", 0, "momentum_buffer"), torch.full((2,), float("nan"))),
+        (("optimizer", "state", 0, "momentum_buffer"), torch.full((2,), float("inf"))),
         (("optimizer", "state"), None),
         (("ledger", "sums"), [float("inf")]),
         (("schedule", "last_epoch"), 3.5),

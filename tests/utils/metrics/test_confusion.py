@@ -43,6 +43,12 @@ def test_hits_misses_mistakes_and_ghosts() -> None:
     assert confusion(evaluator, 0.1).tolist() == [[0, 1, 2], [0, 1, 0], [1, 1, 0]]
 
 
+def test_half_an_overlap_is_enough() -> None:
+    half, less = [0.0, 0.0, 10.0, 5.0], [0.0, 0.0, 10.0, 4.9]  # IoU 50 / 100 and 49 / 100 with A
+    assert confusion(told(([(1, 0.9, half)], [(1, False, A)])), 0.3)[1, 1] == 1
+    assert confusion(told(([(1, 0.9, less)], [(1, False, A)])), 0.3)[1, 1] == 0
+
+
 def test_an_object_of_the_own_class_goes_first() -> None:
     # Two objects in one place: the dog is closer, but what says cat takes the cat.
     evaluator = told(([(1, 0.9, A), (2, 0.8, A)], [(2, False, A), (1, False, NEAR_A)]))
