@@ -20,7 +20,7 @@ SECONDS = 3.0  # for what the teacher detects
 AT_ONCE = 8  # images that it looks at at a time
 FEWEST, MANY = 8, 128  # views of those without labels
 DRAWN = 8  # of them
-FEW = 0.25  # of the objects that a labelled image has
+FEW, TOO_MANY = 0.25, 3.0  # times the objects that a labelled image has
 LOWER = (0.4, 0.3, 0.2, 0.1)  # scores that a warning speaks of
 
 
@@ -111,6 +111,12 @@ def judged(scores: Sequence[Tensor], least: float, labelled: float) -> list[str]
         f"with a score of at least {least:g} ({none:.0%} have none); a labelled image has "
         f"{labelled:.2f}"
     )
+    if mean > TOO_MANY * labelled:
+        return [
+            f"the teacher finds {mean:.2g} objects in an unlabelled image, labelled ones have "
+            f"{labelled:.2g}; what is wrong of it is taught as an object: look at "
+            "--pseudo-pictures, and raise --pseudo-score"
+        ]
     if mean >= FEW * labelled:
         return []
     lower = [f"{score:g} finds {objects(score):.2g}" for score in LOWER if score < least]

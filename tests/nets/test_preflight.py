@@ -9,6 +9,7 @@ import torch
 
 from nets.preflight import judge_shares
 from nets.preflight.teacher import MixedUp
+from nets.preflight.unlabelled import judged
 from utils.engine.checkpoint import load_tensors
 
 TINY = "resnet18(width=0.125)"
@@ -145,3 +146,19 @@ def test_a_student_that_is_no_worse_than_its_teacher_is_noticed(
 ) -> None:
     assert script("train_kd", *words, "--weights", untrained) == 0
     assert "a better teacher is needed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (0, "finds no object in any"),
+        (1, "finds only 1 objects"),
+        (4, None),
+        (12, None),
+        (13, "finds 13 objects in an unlabelled image, labelled ones have 4"),
+    ],
+)
+def test_how_many_objects_pictures_without_labels_may_have(found: int, said: str | None) -> None:
+    warnings = judged([torch.full((found,), 0.9)] * 3, 0.5, 4.1 if found == 1 else 4.0)
+    assert [said in warning for warning in warnings if said] == ([True] if said else [])
+    assert bool(warnings) is (said is not None)
