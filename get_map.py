@@ -3,6 +3,7 @@
 python get_map.py --weights logs/teacher/best.pth --data VOCdevkit --split VOC2007/test
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None) -> None:
         return
     report = {"split": list(config.split), **facts, **average_precision(evaluator)}
     print(table(report))
+    if math.isnan(report["voc07"]["mAP"]):
+        print(f"no object in {' '.join(config.split)}: AP is not defined")
     if config.json:
         write_json(config.json, report)
     if config.plots:

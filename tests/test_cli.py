@@ -320,7 +320,7 @@ REFUSED = {
     "devkit": (["--data", "nowhere"], "nowhere"),
     "split": (["--train", "VOC2007/nosuch"], "nosuch"),
     "classes": (["--classes", "none.txt"], "none.txt: no such class list"),
-    "resume": (["--resume"], "last.pth: no such checkpoint"),
+    "resume": (["--resume"], "holds nothing to go on with; check --name and --logs"),
     "name": (["--name", "/etc"], "--name must be a folder name"),
     "huge": (["--backbone", "resnet18(width=1e9)"], "width must be above 0 and at most 4.0"),
     "number": (["--lr", "1e300"], "--lr must be at most 1e+09, not 1e+300"),
@@ -364,7 +364,10 @@ WRONG_INPUTS = {
     "train": (["--train", "VOC2007/x"], "--train VOC2007/x: "),
     "val": (["--val", "VOC2007/x"], "--val VOC2007/x: "),
     "classes": (["--classes", "none.txt"], "--classes none.txt: no such class list"),
-    "other classes": (["--classes", "other.txt"], "is not in the class list (it has owl, kite; --"),
+    "other classes": (
+        ["--classes", "other.txt"],
+        "--classes that of this data set (this one has owl",
+    ),
     "weights": (["--weights", "none.pth"], "--weights none.pth: no such checkpoint"),
 }
 
@@ -516,7 +519,41 @@ def test_profiling_writes_a_trace_and_no_run(
 def test_a_finished_run_is_not_overwritten(runs: Path, drawn: Path, refused: Refused) -> None:
     before = (runs / "student/last.pth").read_bytes()
     assert "holds a run already; pass --resume" in refused("train_kd", *on(drawn, "--logs", runs))
+    nothing = on(drawn, "--logs", runs, "--name", "none", "--resume")
+    assert "none holds nothing to go on with; check --name" in refused("train_teacher", *nothing)
     assert (runs / "student/last.pth").read_bytes() == before
+
+
+def test_a_run_does_not_replace_what_it_starts_from(
+    runs: Path, drawn: Path, tmp_path: Path, refused: Refused
+) -> None:
+    own = tmp_path / "cut/best.pth"
+    own.parent.mkdir()
+    shutil.copy(runs / "student/best.pth", own)
+    before = own.read_bytes()
+    arguments = [*on(drawn, "--logs", tmp_path, "--name", "cut"), "--weights", own]
+    line = refused("train_teacher", *[a for a in arguments if a != "--no-pretrained"])
+    assert f"--weights {own} is where this run will write its own; choose another --name" in line
+    assert own.read_bytes() == before
+
+
+def test_a_split_without_objects(
+    runs: Path,
+    drawn: Path,
+    tmp_path: Path,
+    refused: Refused,
+    script: Script,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(drawn, tmp_path / "devkit")
+    for path in (tmp_path / "devkit/VOC2007/Annotations").glob("*.xml"):
+        path.write_text(re.sub("<object>.*</object>", "", path.read_text(), flags=re.DOTALL))
+    arguments = on(tmp_path / "devkit", "--logs", tmp_path, "--name", "none")
+    line = refused("train_teacher", *arguments)
+    assert "--train VOC2007/train: no object to learn in" in line
+    data = ["--data", tmp_path / "devkit", "--split", "VOC2007/test", "--device", "cpu"]
+    assert script("get_map", "--weights", runs / "student/best.pth", *data) == 0
+    assert "no object in VOC2007/test: AP is not defined" in capsys.readouterr().out
 
 
 def test_damaged_checkpoints_are_refused(

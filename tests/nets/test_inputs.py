@@ -94,11 +94,11 @@ class TestInputs:
             ({"data": "nowhere"}, "--train VOC2007/train: nowhere: no such folder"),
             ({"train": ("VOC2007/x",)}, "--train VOC2007/x: .*x.txt: no such split"),
             ({"val": ("VOC2007/val", "x/val")}, "--val x/val: .*x: no such folder"),
-            ({"val": ("val",)}, "--val val: the split 'val' is not <year folder>/<split>"),
+            ({"val": ("val",)}, "--val val: the split 'val' is not <folder of the devkit>/<split>"),
             ({"teacher": "none.pth"}, r"--teacher none\.pth: no such checkpoint"),
             ({"weights": "none.pth"}, r"--weights none\.pth: no such checkpoint"),
             ({"classes": "none.txt"}, r"--classes none\.txt: no such class list"),
-            ({"classes": "birds"}, "--train VOC2007/train: .*--classes takes another.*--skip-bad"),
+            ({"classes": "birds"}, "--train VOC2007/train: .*give --classes that of.*--skip-bad"),
         ],
     )
     def test_wrong_ones_are_named_by_their_flags(self, config, files, changes, message):

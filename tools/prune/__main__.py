@@ -4,6 +4,7 @@ python -m tools.prune --weights logs/student/best.pth --keep 0.5 --out logs/prun
 python train_kd.py --weights logs/pruned/best.pth --teacher logs/student/best.pth --recipe scratch
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,10 @@ from nets.ssd import SSD300
 from nets.tasks import DetectionTask
 from tools.prune.channels import MEASURES, importances, largest, require_pruning, without
 from utils.cli import parse_arguments, run
-from utils.config import DataConfig, at_least, option
+from utils.config import DataConfig, at_least, flag, option
 from utils.data.augment import resize
 from utils.data.store import Store, open_store
-from utils.engine.checkpoint import save_checkpoint
+from utils.engine.checkpoint import is_ours, load_tensors, save_checkpoint
 from utils.files import check_file
 from utils.runtime.device import choose_device
 from utils.show.report import cost
@@ -87,7 +88,18 @@ def main(arguments: Sequence[str] | None) -> None:
         price = cost(network)
         print(f"{name:7} {price['parameters']:>11,} parameters {price['gflops']:8.3f} GFLOPs")
     print(f"written: {config.out}; its channels have to learn to do without the others:")
-    print(f"python train_kd.py --weights {config.out} --teacher {config.weights} --recipe scratch")
+    print(shlex.join(next_command(config)))
+
+
+def next_command(config: PruneConfig) -> list[str]:
+    """What trains the network that is left, on the images of its teacher where these are known."""
+    content = load_tensors(config.weights)
+    settings = content.get("config", {}) if is_ours(content) else {}
+    command = ["python", "train_kd.py", "--weights", config.out, "--teacher", config.weights]
+    command += ["--recipe", "scratch"]
+    for name in ("train", "val"):
+        command += [flag(name), *settings[name]] if settings.get(name) else []
+    return command
 
 
 def add_gradients(model: SSD300, store: Store, images: int, batch_size: int) -> None:

@@ -94,8 +94,13 @@ def listed_paths(source: str) -> list[Path]:
     path = Path(source)
     if path.is_dir():
         paths = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        deeper = sum(p.suffix.lower() in IMAGE_SUFFIXES for p in path.glob("*/**/*"))
+        inside = f"{deeper} images are in folders inside it, which --source '{path}/**/*' takes"
         if not paths:
-            raise FileNotFoundError(f"{path}: no images in this folder")
+            known = inside if deeper else f"images are {', '.join(IMAGE_SUFFIXES)}"
+            raise FileNotFoundError(f"{path}: no images in this folder; {known}")
+        if deeper:
+            print(f"{path}: {inside}")
         return paths
     if path.is_file() and path.suffix.lower() == ".txt":
         return paths_in(path)

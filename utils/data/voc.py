@@ -211,7 +211,9 @@ def split_file(devkit: Path, split: str) -> tuple[Path, Path]:
     """`VOC2007/trainval` -> the year's folder and the list of ids."""
     parts = inside(split, "the split").parts
     if len(parts) != 2:
-        raise ValueError(f"the split {split!r} is not <year folder>/<split>, as VOC2007/trainval")
+        raise ValueError(
+            f"the split {split!r} is not <folder of the devkit>/<split>, as VOC2007/trainval"
+        )
     if not devkit.is_dir():
         raise FileNotFoundError(f"{devkit}: no such folder; --data takes a folder as VOCdevkit")
     year = devkit / parts[0]
@@ -225,7 +227,10 @@ def split_file(devkit: Path, split: str) -> tuple[Path, Path]:
         there = [path.stem for path in list_file.parent.glob("*.txt")]
         there.sort(key=lambda name: ("_" in name, name))  # VOC's lists by class come last
         near = meant(list_file.stem, there)
-        raise FileNotFoundError(f"{list_file}: no such split{near}; {year} has {_few(there)}")
+        raise FileNotFoundError(
+            f"{list_file}: no such split{near}; {year} has {_few(there)}; a split is a list of "
+            "names of pictures without their suffixes"
+        )
     return year, list_file
 
 

@@ -184,10 +184,12 @@ def _label(element: ET.Element, class_names: Sequence[str]) -> int:
                 "or spaces; write both alike",
             )
     close = difflib.get_close_matches(name, class_names)
-    hint = f"close to it: {', '.join(close)}" if close else f"it has {', '.join(class_names)}"
+    some = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
+    hint = f"close to it: {', '.join(close)}" if close else f"this one has {some}"
     raise _RefusedError(
         "class",
-        f"has class {name!r}, which is not in the class list ({hint}; --classes takes another)",
+        f"has class {name!r}, which is not in the class list: give --classes that of this data set "
+        f"({hint})",
     )
 
 

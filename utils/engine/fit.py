@@ -19,7 +19,7 @@ from utils.engine.memo import Memo
 from utils.engine.profiling import profile_steps
 from utils.engine.rehearsal import choose_arithmetic
 from utils.engine.resume import resume
-from utils.engine.runs import LAST, RunFiles, facts, goes_on, is_over, kept, run_folder
+from utils.engine.runs import LAST, RunFiles, facts, goes_on, has_run, is_over, kept, run_folder
 from utils.engine.task import Task
 from utils.engine.terminal import Progress, Stage, opening
 from utils.engine.trainer import Trainer
@@ -55,6 +55,11 @@ def fit(
         FloatingPointError: the loss became infinite or NaN.
     """
     folder = run_folder(config)
+    if config.resume and not has_run(config):
+        raise FileNotFoundError(
+            f"--resume: {folder} holds nothing to go on with; check --name and --logs, or leave it "
+            "out"
+        )
     check_processes(config, task)
     if config.sync_bn:
         task.model = distributed.synchronise_norms(task.model, device)
@@ -109,6 +114,11 @@ def open_stores(
             if not config.unlabelled_images
             else f"--batch-size {config.batch_size} takes {labelled} labelled images, and the "
             f"training set has {train.labelled}; lower it, or raise --unlabelled-fraction"
+        )
+    if not (train.targets.labels[: train.labelled] > 0).any():
+        raise ValueError(
+            f"--train {' '.join(config.train)}: no object to learn in {train.labelled} images; is "
+            "this the split, and --classes its list?"
         )
     if not config.val:
         return train, None

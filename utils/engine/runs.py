@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from utils.config import DistillConfig, TrainConfig
+from utils.config import DistillConfig, TrainConfig, flag
 from utils.engine.checkpoint import has_checkpoint, save_checkpoint
 from utils.engine.log import METRICS, RunLog, draw_curves, read_metrics
 from utils.engine.trainer import Trainer
@@ -26,7 +26,7 @@ from utils.show.examples import View
 from utils.show.report import cost, write_json
 from utils.show.run_page import PAGE, read_run, run_page
 
-LAST = "last.pth"
+LAST, BEST = "last.pth", "best.pth"
 # Settings that may differ when a run is resumed: they decide where and how, not what is computed.
 FREE = {"data", "classes", "logs", "name", "device", "workers", "cache", "skip_bad", "resume"}
 FREE |= {"val_every", "log_every", "ledger_every", "preflight", "save_every", "profile", "compile"}
@@ -93,7 +93,7 @@ class RunFiles:
             self.trainer.best = metrics.get("mAP", -math.inf)
             model = self.trainer.model.state_dict()
             best = {**self.content, "model": model, "metrics": metrics}
-            save_checkpoint(self.folder / "best.pth", best)
+            save_checkpoint(self.folder / BEST, best)
         return best_so_far
 
     def write_epoch(self, metrics: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ class RunFiles:
 
 
 def run_folder(config: TrainConfig) -> Path:
-    """The run's folder, unless it would overwrite a run or cannot be written to.
+    """The run's folder, unless it would overwrite a run or its inputs, or cannot be written to.
 
     Raises:
         FileExistsError, ValueError: see above.
@@ -148,6 +148,12 @@ def run_folder(config: TrainConfig) -> Path:
         raise FileExistsError(
             f"{folder} holds a run already; pass --resume to go on with it, or another --name"
         )
+    for name in ("weights", "teacher", "classes"):
+        path = Path(getattr(config, name, ""))
+        if path.resolve() in ((folder / file).resolve() for file in (LAST, BEST)):
+            raise ValueError(
+                f"{flag(name)} {path} is where this run will write its own; choose another --name"
+            )
     return folder
 
 

@@ -313,7 +313,7 @@ REFUSED = {
     "devkit": (["--data", "nowhere"], "--train VOC2007/train: nowhere: no such folder"),
     "split": (["--train", "VOC2007/none"], "none.txt: no such split"),
     "year": (["--val", "VOC2031/test"], "VOC2031: no such folder"),
-    "form": (["--val", "test"], "is not <year folder>/<split>"),
+    "form": (["--val", "test"], "is not <folder of the devkit>/<split>"),
     "classes": (["--classes", "none.txt"], "--classes none.txt: no such class list"),
     "twice": (["--train", "VOC2007/train", "VOC2007/train"], "names VOC2007/train 2 times"),
     "no split": (["--train"], "--train names no split"),

@@ -189,7 +189,7 @@ def test_command_line(by, student, drawn, tmp_path, script, capsys):
     assert load_network(out)[0].channels == (16, 32, 64, 32, 32, 32)
 
 
-def test_prune_then_distil_from_the_unpruned(student, drawn, tmp_path, script):
+def test_prune_then_distil_from_the_unpruned(student, drawn, tmp_path, script, capsys):
     pruned = tmp_path / "pruned.pth"
     assert script("tools.prune", "--weights", student, "--out", pruned, "--keep", 0.5) == 0
     arguments = on(drawn, "--epochs", "2", "--logs", tmp_path, "--distill", "hint")
@@ -208,6 +208,11 @@ def test_prune_then_distil_from_the_unpruned(student, drawn, tmp_path, script):
     best, _ = load_network(tmp_path / "whole/best.pth")
     assert best.pruned
     assert best.channels == load_network(pruned)[0].channels
+    # What a run has written knows what it was trained on.
+    capsys.readouterr()
+    again = ["--weights", tmp_path / "whole/best.pth", "--out", tmp_path / "again.pth"]
+    assert script("tools.prune", *again, "--keep", 0.5) == 0
+    assert "--recipe scratch --train VOC2007/train" in capsys.readouterr().out
 
 
 class TestRefusals:

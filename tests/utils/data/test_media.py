@@ -45,6 +45,19 @@ def test_a_folder_is_read_in_order_of_names(tmp_path: Path) -> None:
     assert [frame.name for frame in source.frames] == ["a.jpg", "b.png"]
 
 
+def test_pictures_in_folders_inside_are_said_to_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a/b/c.png")
+    with pytest.raises(FileNotFoundError, match=r"no images in this folder; 1 images are in fold"):
+        open_source(str(tmp_path))
+    Image.new("RGB", (8, 8)).save(tmp_path / "d.png")
+    assert len(list(open_source(str(tmp_path)).frames)) == 1
+    assert "1 images are in folders inside it, which --source '" in capsys.readouterr().out
+    assert len(list(open_source(f"{tmp_path}/**/*").frames)) == 2
+
+
 def test_bad_images_are_left_out_when_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
