@@ -1,5 +1,6 @@
 """What people look at."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,37 +98,9 @@ def test_images_are_laid_out_in_columns() -> None:
     assert tuple(sheet[60, 320]) == (0, 0, 255)
 
 
-def drawn_curves(evaluator: Evaluator, folder: Path) -> Path:
-    """The picture of its curves."""
-    draw_precision_recall(evaluator, folder / "curves.png")
-    return folder / "curves.png"
-
-
-@pytest.mark.parametrize("name", ["$1_$", "US$ 1_a$", "_hidden", "猫咪", 55 * "x"])
-def test_plots_take_every_name(name: str, tmp_path: Path) -> None:
-    sizes = []
-    for names in ((name, "b"), ("a", "b")):
-        evaluator = Evaluator(names)
-        boxes = np.array([[0.0, 0.0, 9.0, 9.0]])
-        evaluator.update(
-            "a",
-            boxes=boxes,
-            scores=[0.9],
-            labels=[1],
-            truth_boxes=boxes,
-            truth_labels=[1],
-            difficult=[False],
-        )
-        draw_confusion(evaluator, tmp_path / "confusion.png", 0.5)
-        with Image.open(tmp_path / "confusion.png") as picture:
-            blue = np.asarray(picture.convert("RGB")).astype(int)
-        sizes.append((blue[..., 2] - blue[..., 0] > 60).sum())  # of the cell with all of a class
-        drawn_curves(evaluator, tmp_path)
-    assert sizes[0] > 0.2 * sizes[1]
-
-
-def test_precision_recall_of_some_and_of_no_objects(tmp_path: Path) -> None:
-    evaluator = Evaluator(["cat", "dog"])
+def one_found(names: Sequence[str]) -> Evaluator:
+    """An object of the first class, which was found."""
+    evaluator = Evaluator(names)
     boxes = np.array([[0.0, 0.0, 9.0, 9.0]])
     evaluator.update(
         "a",
@@ -138,6 +111,30 @@ def test_precision_recall_of_some_and_of_no_objects(tmp_path: Path) -> None:
         truth_labels=[1],
         difficult=[False],
     )
+    return evaluator
+
+
+def drawn_curves(evaluator: Evaluator, folder: Path) -> Path:
+    """The picture of its curves."""
+    draw_precision_recall(evaluator, folder / "curves.png")
+    return folder / "curves.png"
+
+
+@pytest.mark.parametrize("name", ["$1_$", "US$ 1_a$", "_hidden", "猫咪", 55 * "x"])
+def test_plots_take_every_name(name: str, tmp_path: Path) -> None:
+    sizes = []
+    for names in ((name, "b"), ("a", "b")):
+        evaluator = one_found(names)
+        draw_confusion(evaluator, tmp_path / "confusion.png", 0.5)
+        with Image.open(tmp_path / "confusion.png") as picture:
+            blue = np.asarray(picture.convert("RGB")).astype(int)
+        sizes.append((blue[..., 2] - blue[..., 0] > 60).sum())  # of the cell with all of a class
+        drawn_curves(evaluator, tmp_path)
+    assert sizes[0] > 0.2 * sizes[1]
+
+
+def test_precision_recall_of_some_and_of_no_objects(tmp_path: Path) -> None:
+    evaluator = one_found(["cat", "dog"])
     with Image.open(drawn_curves(evaluator, tmp_path)) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     # One detection, a hit: precision 1 from recall 0 to 1, in the colour of the class.
