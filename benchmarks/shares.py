@@ -20,8 +20,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from nets.loudness import Loudness
 from nets.stages import train_student
+from nets.tasks.loudness import Loudness
 from tools.jobs import script, split_passed, typed
 from utils.cli import parse_arguments
 from utils.config import DistillConfig

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from benchmarks import scenes
 from benchmarks.served.client import THEN
 from benchmarks.timing import Row, compare
-from nets.frozen import frozen
 from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Outputs, Targets
 from nets.postprocess import postprocess
 from nets.ssd import SSD300
 from nets.tasks import DetectionTask, DistillTask
+from nets.tasks.frozen import frozen
 from utils.data.augment import resize
 from utils.data.store import Store
 from utils.engine.evaluation import channels_last, evaluate

@@ -10,7 +10,7 @@ import pytest
 
 from nets.distillers import DISTILLERS
 from nets.ssd import SSD300
-from nets.stages import build_distillers
+from nets.tasks.building import build_distillers
 from utils.cli import parse_arguments
 from utils.config import DistillConfig
 

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from nets.backbones import BACKBONES
-from nets.stages import build_network
+from nets.tasks.building import build_network
 from tests.soak.launcher import ROOT, Launcher, Plain, Request
 from tests.soak.test_soak import difference, outcome
 from utils.config import TrainConfig

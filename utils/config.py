@@ -16,7 +16,7 @@ CLASSES = "model_data/voc_classes.txt"
 LARGEST = 1e9
 # What training does with objects that are marked difficult.
 DIFFICULT = ("ignore", "train", "background")
-# How loud a teacher is in the course of a run, see nets/schedule.py.
+# How loud a teacher is in the course of a run, see nets/tasks/schedule.py.
 KD_SCHEDULES = ("constant", "cosine", "linear")
 # Which settings a run takes where none are given, see utils/recipes.py.
 RECIPES = ("auto", "paper", "scratch", "finetune")

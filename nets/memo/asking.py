@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nets.frozen import frozen
 from nets.matching import match
 from nets.memo import record
 from nets.memo.record import AnswerRecord
 from nets.outputs import Targets
 from nets.ssd import SSD300
+from nets.tasks.frozen import frozen
 from utils.config import DistillConfig
 from utils.data.augment import AUGMENTATION, IMAGE_SIZE
 from utils.data.store import Store
@@ -29,7 +29,7 @@ class Asked:
 
     Args:
         load: returns it, on its device.
-        on_priors: brings its outputs to the student's priors, see `nets.cross_priors`.
+        on_priors: brings its outputs to the student's priors, see `nets.tasks.cross_priors`.
         priors: `[P, 4]`, the student's, on the device.
         writes: how answers are written down.
         precision: in which it answers, whatever the student computes in.

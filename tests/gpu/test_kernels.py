@@ -12,7 +12,7 @@ from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Matches, Outputs
 from nets.postprocess import postprocess
 from nets.priors import prior_boxes
-from nets.pseudo import pseudo_objects
+from nets.tasks.pseudo import pseudo_objects
 from tests.gpu import scenes
 from utils.boxes import Targets, decode, encode, iou
 from utils.data.augment import augment, resize, uniforms

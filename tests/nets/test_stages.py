@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from nets import stages
-from nets.distillers.cwd import ChannelWise
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.saved import describe_network
 from nets.ssd import SSD300
@@ -252,32 +251,6 @@ def test_what_the_second_stage_takes_beside_the_first(monkeypatch, changes, rati
     teacher, student = stages.both_stages(config, 1.0, 6.0)
     assert teacher == ("teacher", 0, pytest.approx(ratio))
     assert student == ("student", pytest.approx(1 / ratio), 0)
-
-
-class TestDistillers:
-    def test_they_fit_both_networks(self):
-        student, teacher = SSD300(TINY, 2), SSD300("resnet18(width=0.25)", 2)
-        distillers = stages.build_distillers(["cwd(tau=4, weight=0.5)", "hint"], student, teacher)
-        assert list(distillers) == ["cwd", "hint"]
-        assert isinstance(distillers["cwd"], ChannelWise)
-        assert (distillers["cwd"].tau, distillers["cwd"].weight) == (4, 0.5)
-        shapes = [(a.in_channels, a.out_channels) for a in distillers["hint"].adapters]
-        assert shapes == list(zip(student.channels, teacher.channels, strict=True))
-
-    @pytest.mark.parametrize(
-        ("specs", "message"),
-        [
-            (["hint", "hint(weight=2)"], "--distill names 'hint' twice"),
-            (["dream"], "unknown distiller 'dream'; choose one of attention, crosskd, cwd, dkd, "),
-            (["hint(tau=1)"], "distiller 'hint' has no option 'tau'; it has weight"),
-            (["cwd(student_channels=(1,))"], "has no option 'student_channels'"),
-            (["hint("], r"cannot read spec 'hint\('"),
-        ],
-    )
-    def test_refusals(self, specs, message):
-        model = SSD300(TINY, 2)
-        with pytest.raises(ValueError, match=message):
-            stages.build_distillers(specs, model, model)
 
 
 def test_a_teacher_that_became_another_one_is_not_asked(tmp_path: Path) -> None:

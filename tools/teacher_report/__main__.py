@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from nets.cross_priors import CrossPriors
 from nets.inputs import read_class_names
 from nets.matching import match
 from nets.outputs import Detections, Outputs
 from nets.postprocess import postprocess
 from nets.saved import check_class_names, load_network
 from nets.ssd import SSD300
-from nets.tasks import check_compatible
+from nets.tasks.cross_priors import CrossPriors, check_compatible
 from tools.teacher_report.calibration import LEAST_SCORE, calibration
 from tools.teacher_report.page import page
 from tools.teacher_report.tables import as_text, tables

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from nets.distillers import DISTILLERS
-from nets.loudness import TERMS, read_shares
+from nets.tasks.shares import TERMS, read_shares
 from tools.jobs import decisive, one_arithmetic, typed
 from utils import spec
 from utils.cli import parse_arguments

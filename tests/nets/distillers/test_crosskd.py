@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from nets import stages
 from nets.ssd import SSD300
+from nets.tasks.building import build_distillers
 from tests.nets.distillers.scenes import (
     STUDENT,
     TEACHER,
@@ -123,6 +123,6 @@ class TestCrossHead:
 def test_other_priors_on_equal_grids_are_refused():
     tiny = "resnet18(width=0.125)"
     student, teacher = SSD300(tiny, 2), SSD300(tiny, 2, layout="torchvision")
-    assert stages.build_distillers(["hint"], student, teacher)
+    assert build_distillers(["hint"], student, teacher)
     with pytest.raises(ValueError, match=r"crosskd asks .* heads about .*'torchvision'"):
-        stages.build_distillers(["crosskd"], student, teacher)
+        build_distillers(["crosskd"], student, teacher)

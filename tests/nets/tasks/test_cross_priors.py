@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from nets.cross_priors import CrossPriors, nearest
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Outputs, Targets
 from nets.priors import LAYOUTS, prior_boxes
 from nets.ssd import SSD300
-from nets.tasks import DistillTask, check_compatible
+from nets.tasks import DistillTask
+from nets.tasks.cross_priors import CrossPriors, check_compatible, nearest
 from utils.boxes import cxcywh_to_xyxy, decode, encode, iou
 
 OLD, NEW = "bubbliiiing_mobilenetv2", "paper"

@@ -1,9 +1,4 @@
-"""What is trained: a network with its objective, behind one interface that the engine knows.
-
-A task turns a batch into `{"loss": total, "positives": count, **unweighted terms}`. The weights of
-the terms are applied here, in one line, and nowhere else. Asked for its ledger, it adds what tells
-whether the terms do their work.
-"""
+"""What trains a student: the objective of a detector, and what a teacher says of the same batch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -11,105 +6,21 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from nets.cross_priors import CrossPriors
 from nets.distillers import Distiller
-from nets.frozen import frozen
-from nets.loudness import Loudness
 from nets.matching import match
 from nets.memo.record import AnswerRecord
-from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Detections, Lesson, Outputs, Targets
 from nets.postprocess import postprocess
-from nets.pseudo import completed, doubted, pseudo_objects
-from nets.schedule import KD_FACTOR, OF_OBJECTS, Schedule
 from nets.ssd import SSD300
-from utils.engine.ledger import PREFIX, WEIGHT, gradient_norms, gradient_shares, shares_of
-from utils.engine.task import Shown, Task
-
-
-class DetectionTask(Task):
-    """Trains an SSD300 on objects alone.
-
-    Args:
-        model: the network to train; what is validated, saved and deployed.
-        criterion: `MultiBoxLoss`.
-        weights: factor of each term of the loss, e.g. `{"conf": 1.0, "loc": 1.0}`.
-    """
-
-    def __init__(
-        self,
-        model: SSD300,
-        criterion: MultiBoxLoss | MultiBoxLoss_KD,
-        weights: Mapping[str, float],
-    ) -> None:
-        super().__init__()
-        self.model: SSD300 = model
-        self.criterion: MultiBoxLoss | MultiBoxLoss_KD = criterion
-        self.weights = dict(weights)
-
-    def forward(
-        self,
-        images: Tensor,
-        targets: Targets,
-        rows: Tensor | None = None,
-        said: Tensor | None = None,
-        unlabelled: Tensor | None = None,
-        ledger: bool = False,
-        divisor: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """What is in a `Shown`, in its order -> named scalars; see `Task`."""
-        outputs: Outputs = self.model(images)
-        shown = Shown(images, targets, rows, said, unlabelled)
-        terms = self.objective(outputs, shown, ledger, divisor)
-        if ledger:
-            terms |= self.measure(terms, outputs.features)
-        return self.total(terms)
-
-    def evaluate(self, images: Tensor, targets: Targets) -> tuple[dict[str, Tensor], Detections]:
-        """The terms of `forward`, without their weights, and what is detected, from one pass."""
-        outputs: Outputs = self.model(images)
-        terms = self.total(self.objective(outputs, Shown(images, targets)))
-        terms = {name: term for name, term in terms.items() if not name.startswith(WEIGHT)}
-        return terms, postprocess(outputs, self.model.priors)
-
-    def objective(
-        self, outputs: Outputs, shown: Shown, ledger: bool = False, divisor: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """The unweighted terms of what the network said, and the number of positives.
-
-        The images are there for those who look again.
-        """
-        del ledger
-        matches = match(shown.targets, self.model.priors)
-        terms = self.criterion(outputs, matches, divisor)
-        return {**terms, "positives": (matches.labels > 0).sum()}
-
-    def divisor(self, parts: Sequence[Shown]) -> Tensor:
-        """See `Task.divisor`."""
-        labels = [match(self.objects(part), self.model.priors).labels for part in parts]
-        return self.criterion.divisor(torch.cat(labels), len(parts))
-
-    def objects(self, shown: Shown) -> Targets:
-        """The objects of a batch; a task that can finds them where nobody has labelled them."""
-        assert shown.unlabelled is None
-        return shown.targets
-
-    def total(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adds the weighted sum to the terms, where all of them are there."""
-        if not self.weights.keys() <= terms.keys():
-            return terms
-        loss = torch.stack([w * terms[name] for name, w in self.factors(terms).items()]).sum()
-        return {"loss": loss, **terms}
-
-    def measure(self, terms: dict[str, Tensor], features: Sequence[Tensor]) -> dict[str, Tensor]:
-        """What the ledger says of each term's gradient at the source maps."""
-        return gradient_shares(terms, self.factors(terms), features)
-
-    def freeze_backbone(self, frozen: bool) -> None:
-        """Stops or resumes training of the backbone, its batch-norm statistics included."""
-        self.model.backbone.requires_grad_(not frozen)
-        self.model.backbone.train(self.training and not frozen)
+from nets.tasks.cross_priors import on_student_priors
+from nets.tasks.detection import DetectionTask
+from nets.tasks.frozen import frozen
+from nets.tasks.loudness import Loudness
+from nets.tasks.pseudo import completed, doubted, pseudo_objects
+from nets.tasks.schedule import KD_FACTOR, OF_OBJECTS, Schedule
+from utils.engine.ledger import PREFIX, WEIGHT, gradient_norms, shares_of
+from utils.engine.task import Shown
 
 
 class DistillTask(DetectionTask):
@@ -117,16 +28,16 @@ class DistillTask(DetectionTask):
 
     Args:
         model: the student.
-        teacher: a frozen copy is asked, see `nets.frozen`, which is never part of a checkpoint. Or
-            how what it said is written down: then it is not asked but read, see `nets.memo`.
+        teacher: a frozen copy is asked, which is never part of a checkpoint. Or how what it said is
+            written down: then it is not asked but read, see `nets.memo`.
         criterion: `MultiBoxLoss_KD`.
         distillers: further terms by name; their adapters train along.
         weights: factor of each term, distillers included.
-        match_priors: let the two have different priors, see `nets.cross_priors`. What is written
-            down is on the student's.
+        match_priors: let the two have different priors, see `CrossPriors`. What is written down is
+            on the student's.
         schedule: how loud all teacher terms are together in the course of the run.
         pseudo_score: what a detection of the teacher needs to be an object of an image without
-            labels, see `nets.pseudo`.
+            labels, see `nets.tasks.pseudo`.
         pseudo_doubt: the least score of those that are neither an object there nor background; 0:
             there are none.
         shares: of the gradient that terms are to have before the schedule makes them quieter; their
@@ -295,28 +206,3 @@ def without_teacher_keys(task: nn.Module, keys: Any) -> None:
     """Misses no entries of the teacher when a state is loaded."""
     del task
     keys.missing_keys[:] = [key for key in keys.missing_keys if not key.startswith(TEACHER)]
-
-
-def on_student_priors(student: SSD300, teacher: SSD300, match_priors: bool) -> nn.Module:
-    """What brings the teacher's outputs to the student's priors; raises as `check_compatible`."""
-    check_compatible(student, teacher, match_priors)
-    return CrossPriors(student.priors, teacher.priors) if match_priors else nn.Identity()
-
-
-def check_compatible(student: SSD300, teacher: SSD300, match_priors: bool = False) -> None:
-    """Raises ValueError unless both predict equally many classes over the same priors.
-
-    With `match_priors` the priors may differ.
-    """
-    if student.classes != teacher.classes:
-        raise ValueError(
-            f"the teacher knows {teacher.classes} classes, the student {student.classes}; "
-            "train both on one class list"
-        )
-    if not match_priors and not torch.equal(student.priors.cpu(), teacher.priors.cpu()):
-        raise ValueError(
-            f"the teacher's prior layout is {teacher.layout!r} ({len(teacher.priors)} priors), the "
-            f"student's {student.layout!r} ({len(student.priors)}); distillation compares prior i "
-            f"with prior i, and the student ({student.spec}) does not serve {teacher.layout!r} as "
-            "it is built; give both one layout, or pass --match-priors"
-        )

@@ -6,9 +6,9 @@ from torch import nn
 
 from nets.backbones import BACKBONES
 from nets.foreign.bubbliiiing import FOREIGN_BACKBONES
-from nets.frozen import frozen
 from nets.priors import LAYOUTS
 from nets.ssd import SSD300, serves
+from nets.tasks.frozen import frozen
 from utils import spec
 
 TINY = "resnet18(width=0.125)"

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.outputs import Outputs
+from nets.ssd import SSD300
 from utils.boxes import cxcywh_to_xyxy, encode, iou
 
 # Rows of the IoU matrix at a time: so few stay in the cache; all 8732 would take gigabytes.
@@ -65,3 +66,28 @@ def nearest(student: Tensor, teacher: Tensor) -> Tensor:
     own = (student[:shared] == teacher[:shared]).all(dim=1)
     index[:shared] = torch.where(own, torch.arange(shared), index[:shared])
     return index
+
+
+def on_student_priors(student: SSD300, teacher: SSD300, match_priors: bool) -> nn.Module:
+    """What brings the teacher's outputs to the student's priors; raises as `check_compatible`."""
+    check_compatible(student, teacher, match_priors)
+    return CrossPriors(student.priors, teacher.priors) if match_priors else nn.Identity()
+
+
+def check_compatible(student: SSD300, teacher: SSD300, match_priors: bool = False) -> None:
+    """Raises ValueError unless both predict equally many classes over the same priors.
+
+    With `match_priors` the priors may differ.
+    """
+    if student.classes != teacher.classes:
+        raise ValueError(
+            f"the teacher knows {teacher.classes} classes, the student {student.classes}; "
+            "train both on one class list"
+        )
+    if not match_priors and not torch.equal(student.priors.cpu(), teacher.priors.cpu()):
+        raise ValueError(
+            f"the teacher's prior layout is {teacher.layout!r} ({len(teacher.priors)} priors), the "
+            f"student's {student.layout!r} ({len(student.priors)}); distillation compares prior i "
+            f"with prior i, and the student ({student.spec}) does not serve {teacher.layout!r} as "
+            "it is built; give both one layout, or pass --match-priors"
+        )

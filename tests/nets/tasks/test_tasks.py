@@ -12,9 +12,10 @@ from nets.multibox_loss import MultiBoxLoss
 from nets.multibox_loss_kd import MultiBoxLoss_KD
 from nets.outputs import Targets
 from nets.postprocess import postprocess
-from nets.schedule import Schedule
 from nets.ssd import SSD300
-from nets.tasks import DetectionTask, DistillTask, check_compatible
+from nets.tasks import DetectionTask, DistillTask
+from nets.tasks.cross_priors import check_compatible
+from nets.tasks.schedule import Schedule
 from tests.soak.launcher import Plain
 from utils.config import TrainConfig
 from utils.engine.ledger import weighted
@@ -385,7 +386,7 @@ class TestUnlabelled:
             torch.testing.assert_close(boxes[i, :count], detected.boxes[i, :count])
 
     def test_it_is_one_graph_for_all_batches(self, quick, monkeypatch):
-        monkeypatch.setattr("nets.pseudo.SLOTS", 4)
+        monkeypatch.setattr("nets.tasks.pseudo.SLOTS", 4)
         torch._dynamo.reset()
         task, (images, targets) = self.sure(distill_task(networks=quick, cwd=1.0, dkd=1.0)), batch()
         compiled = torch.compile(task, fullgraph=True, backend="eager")

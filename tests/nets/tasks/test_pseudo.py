@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nets import pseudo as module
 from nets.outputs import Detections, Outputs, Targets
 from nets.postprocess import postprocess
 from nets.priors import prior_boxes
-from nets.pseudo import completed, doubted, pseudo_objects
+from nets.tasks import pseudo as module
+from nets.tasks.pseudo import completed, doubted, pseudo_objects
 
 # Five priors, cxcywh: two that overlap by 0.6, one that overlaps neither, and two at its place.
 PRIORS = torch.tensor(

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nets.schedule import Schedule
+from nets.tasks.schedule import Schedule
 
 
 def factor(schedule: Schedule, progress: float) -> float:
