@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, where it is possible at all, and errors that say which."""
+"""Files: written whole or not at all, where it is possible at all, and errors that say which."""
 
 import contextlib
 import errno
@@ -70,6 +70,18 @@ def write_whole(path: str | Path, text: str) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def read_text(path: Path) -> str:
+    """The text in a file, without the mark that some editors put before it.
+
+    Raises:
+        ValueError: it is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
 
 
 def digest(path: str | Path) -> str:

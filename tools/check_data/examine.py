@@ -14,7 +14,7 @@ from tools.check_data.faults import BadObject, Box, Entry, Fault
 from utils.data.augment import IMAGE_SIZE
 from utils.data.images import image_size, read_image
 from utils.data.voc import Annotation, image_of, images_by_id, inside, listed_ids, split_file
-from utils.data.voc_xml import BOX_TAGS, parse_xml, sound_objects, stated_size, written_box
+from utils.data.voc.annotation import BOX_TAGS, parse_xml, sound_objects, stated_size, written_box
 
 # Stands for the sides of a picture that neither its file nor its annotation tells.
 ENDLESS = 10**9

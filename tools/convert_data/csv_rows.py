@@ -11,9 +11,9 @@ from tools.convert_data.source import (
     Object,
     Picture,
     Source,
-    read_text,
     relative_name,
 )
+from utils.files import read_text
 
 # What columns are called, in lower case and without `_` and spaces; the first name is ours.
 COLUMNS = {

@@ -8,6 +8,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from utils.data.images import IMAGE_SUFFIXES
+from utils.files import read_text
 
 Box = tuple[float, float, float, float]
 
@@ -112,20 +113,6 @@ def extent(points: Sequence[Sequence[Any]]) -> Box:
         raise ValueError("has no points")
     xs, ys = [float(x) for x, _ in points], [float(y) for _, y in points]
     return min(xs), min(ys), max(xs), max(ys)
-
-
-def read_text(path: Path) -> str:
-    """A text file's content.
-
-    Raises:
-        FileNotFoundError, ValueError: it is not there, or no UTF-8.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

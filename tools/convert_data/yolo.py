@@ -15,12 +15,12 @@ from tools.convert_data.source import (
     Source,
     extent,
     images_below,
-    read_text,
     relative_name,
     split_named,
 )
 from tools.extras import require
 from utils.data.voc import read_classes
+from utils.files import read_text
 
 SPLIT_KEYS = ("train", "val", "test")
 

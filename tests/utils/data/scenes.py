@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from utils.boxes import Targets
 from utils.data.voc import Sample
-from utils.data.voc_xml import no_objects
+from utils.data.voc.annotation import no_objects
 
 
 def scene(batch: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Targets]:

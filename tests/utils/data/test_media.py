@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.data.media import frame_names, open_source
+from utils.data.media import open_source
+from utils.data.media.files import frame_names
 
 
 def write_video(path: Path, frames: int) -> None:
