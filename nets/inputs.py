@@ -7,7 +7,7 @@ from nets.saved import faults_of, names_in, refuse_exported
 from utils.config import CLASSES, DistillConfig, TrainConfig
 from utils.data.overlap import check_apart
 from utils.data.voc import check_splits, read_classes
-from utils.engine.checkpoint import load_tensors
+from utils.engine.runs.checkpoint import load_tensors
 from utils.suggest import meant
 
 UNLABELLED = "--unlabelled"

@@ -16,7 +16,7 @@ from nets.foreign.networks import check_guess, check_number, default_names, fore
 from nets.postprocess import EVALUATED, Limits
 from nets.pruned import load_pruned_weights
 from nets.ssd import SSD300, load_weights, with_classes
-from utils.engine.checkpoint import is_ours, load_tensors
+from utils.engine.runs.checkpoint import is_ours, load_tensors
 from utils.runtime.device import Precision, choose_precision, recorded_precision
 
 

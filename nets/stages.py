@@ -23,10 +23,11 @@ from nets.tasks.cross_priors import on_student_priors
 from nets.tasks.shares import fixed_instead
 from utils.config import DistillConfig, TrainConfig
 from utils.data.store import Store
-from utils.engine.fit import check_processes, fit
-from utils.engine.log import METRICS, read_metrics
+from utils.engine.fit import fit
 from utils.engine.memo import Memo
-from utils.engine.runs import has_run, run_folder
+from utils.engine.runs.folder import has_run, run_folder
+from utils.engine.runs.log import METRICS, read_metrics
+from utils.engine.stores import check_processes
 from utils.engine.terminal import Stage
 from utils.engine.trainer import Trainer
 from utils.files import digest

@@ -18,8 +18,8 @@ from tools.demo.drawn_set import make_drawn_set
 from tools.tune.search import SCRIPT, settings_flags
 from utils.cli import run
 from utils.data.voc import read_classes
-from utils.engine.checkpoint import save_checkpoint
 from utils.engine.interrupts import SIGNALS
+from utils.engine.runs.checkpoint import save_checkpoint
 
 Script = Callable[..., int]
 Refused = Callable[..., str]
@@ -58,7 +58,7 @@ def _same_arithmetic() -> Iterator[None]:
 def _quick_curves() -> Iterator[None]:
     """Runs draw no curves; tests that look at some draw them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("utils.engine.runs.draw_curves", read_curves)
+        patch.setattr("utils.engine.runs.files.draw_curves", read_curves)
         yield
 
 

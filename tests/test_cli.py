@@ -20,8 +20,8 @@ from tests.conftest import Refused, Script
 from tools.demo.drawn_set import make_drawn_set
 from utils.cli import program
 from utils.config import PredictConfig
-from utils.engine.checkpoint import save_checkpoint
-from utils.engine.log import curves, draw_curves, read_metrics
+from utils.engine.runs.checkpoint import save_checkpoint
+from utils.engine.runs.log import curves, draw_curves, read_metrics
 
 SMALL = ["--backbone", "resnet18(width=0.125)", "--no-pretrained", "--epochs", "1"]
 SMALL += ["--batch-size", "4", "--workers", "1", "--device", "cpu"]
@@ -257,7 +257,7 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(
     interrupted = tmp_path / "interrupted"
     # An interruption after the first of two epochs: the schedule is the one of two epochs.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("utils.engine.runs.draw_curves", interrupt)
+        patch.setattr("utils.engine.runs.files.draw_curves", interrupt)
         assert script("train_teacher", *two, "--val-every", "1", "--name", "interrupted") == 130
     assert len(read_metrics(interrupted / "metrics.jsonl")) == 1
     assert script("train_teacher", *two, "--name", "interrupted", "--resume") == 0

@@ -24,8 +24,8 @@ from nets.tasks.building import build_network
 from tests.soak.launcher import ROOT, Launcher, Plain, Request
 from tests.soak.test_soak import difference, outcome
 from utils.config import TrainConfig
-from utils.engine import runs
-from utils.engine.log import read_metrics
+from utils.engine.runs.folder import goes_on, run_folder
+from utils.engine.runs.log import read_metrics
 from utils.runtime import distributed
 
 SMALL = ["--backbone", "resnet18(width=0.125)"]
@@ -268,24 +268,24 @@ def test_a_restarted_process_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     config = TrainConfig(logs=str(tmp_path), name="run")
     settings = json.dumps({"config": dataclasses.asdict(config)})
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert not runs.goes_on(config)  # it failed before it had saved anything
+    assert not goes_on(config)  # it failed before it had saved anything
     (tmp_path / "run").mkdir()
     (tmp_path / "run/last.previous.pth").touch()  # killed between two renamings
     (tmp_path / "run/config.json").write_text(settings)
-    assert runs.goes_on(config)
-    assert runs.run_folder(config) == tmp_path / "run"
+    assert goes_on(config)
+    assert run_folder(config) == tmp_path / "run"
     # The first attempt failed because the folder holds another run.
-    assert not runs.goes_on(replace(config, epochs=3))
+    assert not goes_on(replace(config, epochs=3))
     # Settings that a run decides by itself stand in its files as it has decided.
     config = replace(config, weights="some.pth", backbone="")
     written = {**dataclasses.asdict(config), "backbone": "resnet34", "lr": 0.1}
     (tmp_path / "run/config.json").write_text(json.dumps({"config": written}))
-    assert runs.goes_on(config)
-    assert not runs.goes_on(replace(config, backbone="resnet18"))
+    assert goes_on(config)
+    assert not goes_on(replace(config, backbone="resnet18"))
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    assert not runs.goes_on(config)
+    assert not goes_on(config)
     with pytest.raises(FileExistsError, match="holds a run already"):
-        runs.run_folder(config)
+        run_folder(config)
 
 
 def test_one_process_is_left_alone() -> None:

@@ -25,7 +25,7 @@ from tests.test_distributed import torchrun
 from tests.test_resume import at_step, on, position
 from utils.cli import run
 from utils.data.media import open_source
-from utils.engine.checkpoint import load_checkpoint, save_checkpoint
+from utils.engine.runs.checkpoint import load_checkpoint, save_checkpoint
 from utils.engine.trainer import Trainer
 from utils.files import check_file, check_folder, described, whole, write_whole
 from utils.runtime.device import memory_for
@@ -101,7 +101,7 @@ def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "last.pth", {"epoch": 1})
     program = (
         "import resource, torch\n"
-        "from utils.engine.checkpoint import save_checkpoint\n"
+        "from utils.engine.runs.checkpoint import save_checkpoint\n"
         "from utils.cli import run\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "content = {'epoch': 2, 'model': torch.zeros(100_000)}\n"

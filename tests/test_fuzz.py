@@ -35,7 +35,7 @@ from tests.utils.data.test_media import write_video
 from tools.check_data.__main__ import CheckConfig
 from tools.demo.drawn_set import make_drawn_set
 from utils.config import DistillConfig, MapConfig, PredictConfig, TrainConfig, flag
-from utils.engine.checkpoint import FORMAT
+from utils.engine.runs.checkpoint import FORMAT
 
 
 def corpus(examples: int) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ import pytest
 from nets.saved import describe_network
 from nets.ssd import SSD300
 from tests.conftest import Script
-from utils.engine.checkpoint import save_checkpoint
+from utils.engine.runs.checkpoint import save_checkpoint
 
 PAGE = (Path(__file__).parent.parent / "docs/python.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)

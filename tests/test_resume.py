@@ -18,7 +18,7 @@ from tests.soak.test_soak import difference, outcome
 from utils.cli import parse_arguments
 from utils.config import DistillConfig
 from utils.engine.interrupts import SIGNALS, Stopped, StopSignals
-from utils.engine.log import is_step, read_metrics, read_rows
+from utils.engine.runs.log import is_step, read_metrics, read_rows
 from utils.engine.trainer import Trainer
 
 Script = Callable[..., int]

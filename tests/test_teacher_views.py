@@ -23,7 +23,7 @@ from tests.soak.launcher import Plain
 from tests.soak.test_soak import difference, outcome
 from tests.test_resume import at_step, on, position
 from utils.data.records import Records
-from utils.engine.log import read_metrics
+from utils.engine.runs.log import read_metrics
 from utils.engine.task import Shown
 
 EPOCHS, VIEWS = 2, 2  # of 6 images in 3 steps: all views of all images are seen

@@ -15,7 +15,7 @@ from tests.soak.test_soak import difference, outcome
 from tests.test_distributed import errors, largest_difference
 from tests.test_resume import at_step, position
 from tools.demo.drawn_set import make_drawn_set
-from utils.engine.log import read_metrics
+from utils.engine.runs.log import read_metrics
 
 Script = Callable[..., int]
 

@@ -14,7 +14,7 @@ from nets.foreign.networks import check_number, default_names, foreign_network
 from nets.inputs import read_class_names
 from nets.saved import describe_network
 from utils.cli import Parser, run
-from utils.engine.checkpoint import is_ours, load_tensors, save_checkpoint
+from utils.engine.runs.checkpoint import is_ours, load_tensors, save_checkpoint
 from utils.files import check_folder
 
 

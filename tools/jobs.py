@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from utils.config import TrainConfig
-from utils.engine.runs import FREE, free_settings, plain
+from utils.engine.runs.folder import FREE, free_settings, plain
 from utils.files import digest
 from utils.show.report import duration
 

@@ -44,7 +44,7 @@ def fixed_instead(
     Args:
         config: of the run.
         loudness: of its task.
-        rows: of its epochs, see `utils.engine.log.read_metrics`.
+        rows: of its epochs, see `utils.engine.runs.log.read_metrics`.
     """
     heard = zip(loudness.shares, loudness.heard.tolist(), strict=True)
     lines = [
@@ -67,7 +67,7 @@ def mean_weights(
     Epochs in which `--kd-schedule` or `--kd-epochs` makes a term quieter count as much less.
 
     Args:
-        rows: of epochs, see `utils.engine.log.read_metrics`; at least one.
+        rows: of epochs, see `utils.engine.runs.log.read_metrics`; at least one.
         shares: by term.
     """
     means = {}

@@ -12,7 +12,7 @@ from nets.backbones.attention import ATTENTIONS
 from nets.foreign.bubbliiiing import FOREIGN_BACKBONES
 from nets.saved import describe_network, load_network
 from nets.ssd import SSD300
-from utils.engine.checkpoint import save_checkpoint
+from utils.engine.runs.checkpoint import save_checkpoint
 from utils.spec import build
 
 # The narrowest of each backbone.

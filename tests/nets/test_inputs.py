@@ -12,7 +12,7 @@ from nets.ssd import SSD300
 from tests.foreign import filled, listing
 from utils.config import CLASSES, DistillConfig, TrainConfig
 from utils.data.voc import read_classes
-from utils.engine.checkpoint import save_checkpoint
+from utils.engine.runs.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = ("cross", "disc", "square", "star", "triangle")

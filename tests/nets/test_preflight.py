@@ -10,7 +10,7 @@ import torch
 from nets.preflight import judge_shares
 from nets.preflight.teacher import MixedUp
 from nets.preflight.unlabelled import judged
-from utils.engine.checkpoint import load_tensors
+from utils.engine.runs.checkpoint import load_tensors
 
 TINY = "resnet18(width=0.125)"
 

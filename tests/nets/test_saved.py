@@ -7,7 +7,7 @@ import torch
 
 from nets.saved import check_class_names, describe_network, load_network
 from nets.ssd import SSD300, load_weights
-from utils.engine.checkpoint import save_checkpoint
+from utils.engine.runs.checkpoint import save_checkpoint
 
 TINY, NAMES = "resnet18(width=0.125)", ("cat", "dog")
 

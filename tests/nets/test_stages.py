@@ -11,7 +11,7 @@ from nets.saved import describe_network
 from nets.ssd import SSD300
 from nets.tasks import DistillTask
 from utils.config import DistillConfig, TrainConfig
-from utils.engine.checkpoint import save_checkpoint
+from utils.engine.runs.checkpoint import save_checkpoint
 from utils.files import digest
 
 TINY = "resnet18(width=0.125)"

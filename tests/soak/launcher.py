@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from nets.backbones import BACKBONES, Backbone
 from utils.cli import run
-from utils.engine import rehearsal, runs
-from utils.engine.log import METRICS, curves, read_metrics
+from utils.engine import rehearsal
+from utils.engine.runs import files
+from utils.engine.runs.log import METRICS, curves, read_metrics
 from utils.engine.trainer import Trainer
 from utils.runtime import device
 
@@ -169,7 +170,7 @@ def main() -> None:
     torch.set_num_threads(1)
     # As in tests/conftest.py.
     device.native_bf16 = lambda: False
-    runs.draw_curves = read_curves
+    files.draw_curves = read_curves
     BACKBONES["plain"] = Plain
     for module in ("train_teacher", "train_kd", "get_map", "torch.utils.tensorboard"):
         with contextlib.suppress(ImportError):

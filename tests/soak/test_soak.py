@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.soak.launcher import Launcher, Request
-from utils.engine.checkpoint import has_checkpoint
-from utils.engine.log import read_rows
+from utils.engine.runs.checkpoint import has_checkpoint
+from utils.engine.runs.log import read_rows
 
 
 def arguments(devkit: Path, logs: Path, name: str, val_every: int) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 
 from tools.jobs import Running, claimed, decisive, known, logged_script, typed
 from utils.config import TrainConfig
-from utils.engine.runs import plain
+from utils.engine.runs.folder import plain
 from utils.show.report import write_json
 
 SCORES, FACTS = "map.json", "job.json"

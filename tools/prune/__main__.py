@@ -21,7 +21,7 @@ from utils.cli import parse_arguments, run
 from utils.config import DataConfig, at_least, flag, option
 from utils.data.augment import resize
 from utils.data.store import Store, open_store
-from utils.engine.checkpoint import is_ours, load_tensors, save_checkpoint
+from utils.engine.runs.checkpoint import is_ours, load_tensors, save_checkpoint
 from utils.files import check_file
 from utils.runtime.device import choose_device
 from utils.show.report import cost

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from tools.jobs import command, last_line, own_environment
 from tools.tune.search import SCRIPT, settings_flags
-from utils.engine.checkpoint import has_checkpoint
-from utils.engine.log import METRICS, read_metrics
-from utils.engine.runs import LAST
+from utils.engine.runs.checkpoint import has_checkpoint
+from utils.engine.runs.folder import LAST
+from utils.engine.runs.log import METRICS, read_metrics
 
 OUTPUT = "output.txt"  # what a trial's run prints
 POLL = 0.5  # seconds between two looks at a run

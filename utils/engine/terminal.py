@@ -28,7 +28,7 @@ def opening(
     """What runs where, in five lines, of which a long one goes on below itself.
 
     Args:
-        content: what the run's files say, see `utils.engine.runs.facts`.
+        content: what the run's files say, see `utils.engine.runs.files.facts`.
         trainer: the run.
         folder: where it writes.
         data: what it trains on.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.engine.log import METRICS, curves, read_metrics
+from utils.engine.runs.log import METRICS, curves, read_metrics
 from utils.show import examples
 from utils.show.chart import lines
 from utils.show.examples import SHOWN, View

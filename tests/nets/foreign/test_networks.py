@@ -24,7 +24,7 @@ from tools.import_weights import import_weights
 from tools.import_weights import main as import_main
 from utils.boxes import cxcywh_to_xyxy
 from utils.config import DistillConfig, TrainConfig
-from utils.engine.checkpoint import load_checkpoint, save_checkpoint
+from utils.engine.runs.checkpoint import load_checkpoint, save_checkpoint
 
 SMALL = "bubbliiiing_mobilenetv2"
 TINY = "resnet18(width=0.125)"

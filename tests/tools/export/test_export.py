@@ -22,7 +22,7 @@ from tools.export.quantise import Images
 from utils.data.augment import resize
 from utils.data.store import Store
 from utils.data.voc import read_classes, read_split
-from utils.engine.checkpoint import save_checkpoint
+from utils.engine.runs.checkpoint import save_checkpoint
 
 TINY = "resnet18(width=0.125)"
 

@@ -13,7 +13,7 @@ from nets.ssd import SSD300
 from tests.test_cli import flat, interrupt, on
 from tools.prune.channels import importances, kept, largest, without
 from utils.data.voc import read_classes
-from utils.engine.checkpoint import save_checkpoint
+from utils.engine.runs.checkpoint import save_checkpoint
 from utils.show.report import cost
 
 TINY = "resnet18(width=0.25)"
@@ -197,7 +197,7 @@ def test_prune_then_distil_from_the_unpruned(student, drawn, tmp_path, script, c
     arguments += ["--weights", pruned, "--teacher", student]
     assert script("train_kd", *arguments, "--name", "whole") == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("utils.engine.runs.draw_curves", interrupt)
+        patch.setattr("utils.engine.runs.files.draw_curves", interrupt)
         assert script("train_kd", *arguments, "--val-every", "1", "--name", "stopped") == 130
     assert script("train_kd", *arguments, "--name", "stopped", "--resume") == 0
     whole, stopped = (

@@ -15,7 +15,7 @@ from tools.scoreboard.__main__ import split_entry
 from tools.scoreboard.picture import front
 from tools.scoreboard.table import markdown
 from utils.data.voc import read_classes
-from utils.engine.checkpoint import save_checkpoint
+from utils.engine.runs.checkpoint import save_checkpoint
 
 
 def test_the_front():

@@ -13,7 +13,7 @@ from nets.ssd import SSD300
 from tests.browser import check_page
 from tools.teacher_report.__main__ import pair as pair_of
 from utils.data.voc import read_classes, read_split
-from utils.engine.checkpoint import save_checkpoint
+from utils.engine.runs.checkpoint import save_checkpoint
 
 TINY = "resnet18(width=0.125)"
 

@@ -17,14 +17,15 @@ from utils.config import TrainConfig
 from utils.data.augment import augment
 from utils.data.store import Store
 from utils.data.voc import read_classes, read_split
-from utils.engine.checkpoint import save_checkpoint
 from utils.engine.evaluation import evaluate
-from utils.engine.fit import describe_data, train_epochs
+from utils.engine.fit import train_epochs
 from utils.engine.interrupts import Stopped
 from utils.engine.ledger import gradient_shares
-from utils.engine.log import read_metrics, read_rows
-from utils.engine.resume import resume
-from utils.engine.runs import RunFiles, facts
+from utils.engine.runs.checkpoint import save_checkpoint
+from utils.engine.runs.files import RunFiles, facts
+from utils.engine.runs.log import read_metrics, read_rows
+from utils.engine.runs.resume import resume
+from utils.engine.stores import describe_data
 from utils.engine.task import Task
 from utils.engine.terminal import Stage
 from utils.engine.trainer import Trainer

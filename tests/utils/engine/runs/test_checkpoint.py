@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.engine.checkpoint import has_checkpoint, load_checkpoint, load_newest, save_checkpoint
+from utils.engine.runs.checkpoint import (
+    has_checkpoint,
+    load_checkpoint,
+    load_newest,
+    save_checkpoint,
+)
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from utils.engine.log import RunLog, curves, draw_curves, read_metrics, read_rows
+from utils.engine.runs.log import RunLog, curves, draw_curves, read_metrics, read_rows
 
 
 def write(log: RunLog, epoch: int, **metrics: float) -> None:

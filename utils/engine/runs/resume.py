@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from utils.config import TrainConfig
-from utils.engine.checkpoint import load_newest
 from utils.engine.rehearsal import keep_arithmetic
-from utils.engine.runs import LAST, free_settings, settings
+from utils.engine.runs.checkpoint import load_newest
+from utils.engine.runs.folder import LAST, free_settings, settings
 from utils.engine.trainer import Trainer
 from utils.runtime.distributed import barrier, is_main
 from utils.runtime.provenance import PROVENANCE, origin_of

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from utils.engine.resume import check_training
+from utils.engine.runs.resume import check_training
 
 STATE: dict[str, Any] = {
     "epoch": 1,

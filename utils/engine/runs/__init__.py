@@ -1,0 +1,1 @@
+"""A run on disk: `logs/NAME/`, what it holds, and how to go on with it."""
