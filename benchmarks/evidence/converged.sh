@@ -14,6 +14,6 @@ python -m tools.compare --out $out/all --teacher $out/teacher/best.pth --seeds 5
     -- --train neu_det/train --classes VOCdevkit/neu_det/classes.txt "${shared[@]}" --epochs 120
 
 from="--weights $out/fod_cut.pth $cut --epochs 30"
-python -m tools.compare --out $out/fod_all --teacher $out/fod_teacher/best.pth --seeds 3 --test fod20/test \
+python -m tools.compare --out $out/fod_all --teacher $out/fod_teacher/best.pth --seeds 5 --test fod20/test \
     --variant "cut: --alone $from" "cut, soft: --preset soft --teacher-views 15 $from" \
     -- --train fod20/train --classes VOCdevkit/fod20/classes.txt "${shared[@]}" --epochs 60
