@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All labels, and students that have had their time: docs/evidence.md. After cut.sh, fod.sh and cut_fifth.sh, whose
-# teachers and cut networks it takes. Some five hours of one core. Started again it goes on where it was.
+# teachers and cut networks it takes. Some nine hours of one core. Started again it goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS=1
@@ -8,9 +8,10 @@ out=logs/evidence
 shared=(--backbone 'resnet18(width=0.125)' --batch-size 16 --expand 1 --workers 1 --cache ram --amp bf16 --no-pretrained --val-every 0)
 cut="--backbone 'resnet18(width=0.25)' --recipe scratch"
 
-from="--weights $out/cut.pth $cut --epochs 60"
+from="--weights $out/cut.pth $cut"
 python -m tools.compare --out $out/all --teacher $out/teacher/best.pth --seeds 5 --test neu_det/test \
-    --variant "cut: --alone $from" "cut, soft: --preset soft --teacher-views 20 $from" \
+    --variant "cut: --alone $from --epochs 60" "cut, soft: --preset soft --teacher-views 20 $from --epochs 60" \
+              "cut, 120 epochs: --alone $from --epochs 120" \
     -- --train neu_det/train --classes VOCdevkit/neu_det/classes.txt "${shared[@]}" --epochs 120
 
 from="--weights $out/fod_cut.pth $cut --epochs 30"
