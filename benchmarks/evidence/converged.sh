@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All labels, and students that have had their time: docs/evidence.md. After cut.sh, fod.sh and cut_fifth.sh, whose
-# teachers and cut networks it takes. Some nine hours of one core. Started again it goes on where it was.
+# teachers and cut networks it takes. Some ten hours of one core. Started again it goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS=1
@@ -12,6 +12,12 @@ from="--weights $out/cut.pth $cut"
 python -m tools.compare --out $out/all --teacher $out/teacher/best.pth --seeds 5 --test neu_det/test \
     --variant "cut: --alone $from --epochs 60" "cut, soft: --preset soft --teacher-views 20 $from --epochs 60" \
               "cut, 120 epochs: --alone $from --epochs 120" \
+    -- --train neu_det/train --classes VOCdevkit/neu_det/classes.txt "${shared[@]}" --epochs 120
+
+# Is the student from random weights done by then? The comparison of these three seeds takes the place of the one before.
+for kind in json md svg; do cp $out/all/comparison.$kind $out/all/five_seeds.$kind; done
+python -m tools.compare --out $out/all --teacher $out/teacher/best.pth --seeds 3 --test neu_det/test \
+    --variant "cut, 120 epochs: --alone $from --epochs 120" "alone, 240 epochs: --alone --epochs 240" \
     -- --train neu_det/train --classes VOCdevkit/neu_det/classes.txt "${shared[@]}" --epochs 120
 
 from="--weights $out/fod_cut.pth $cut --epochs 30"
