@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All labels, and students that have had their time: docs/evidence.md. After cut.sh, fod.sh and cut_fifth.sh, whose
+# All labels, and longer runs (not so long that students are done): docs/evidence.md. After cut.sh, fod.sh and cut_fifth.sh, whose
 # teachers and cut networks it takes. Some ten hours of one core. Started again it goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
