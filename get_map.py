@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from nets.detect import cost_of, detect_split
-from nets.exported import Exported
 from nets.inputs import read_class_names
 from nets.postprocess import Limits
 from nets.saved import check_class_names, limits_for, load_detector
+from nets.saved.exported import Exported
 from utils.cli import parse_arguments, run
 from utils.config import MapConfig
 from utils.data.store import open_store, read_samples

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from nets.detect import Found, detect_images
-from nets.exported import Exported
 from nets.heat import heat_of_images
 from nets.inputs import labels_named
 from nets.postprocess import Limits
 from nets.saved import limits_for, load_detector
+from nets.saved.exported import Exported
 from nets.ssd import SSD300
 from utils.cli import parse_arguments, run
 from utils.config import PredictConfig

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nets.exported import Exported
 from nets.outputs import Detections
 from nets.postprocess import EVALUATED, SHOWN, Limits, postprocess
+from nets.saved.exported import Exported
 from nets.ssd import SSD300
 from utils.boxes import Targets
 from utils.data.augment import resize

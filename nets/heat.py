@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nets.detect import as_shown
-from nets.exported import Exported
 from nets.priors import Layout, layout_named
+from nets.saved.exported import Exported
 from nets.ssd import SSD300
 
 HEAT_SIDE = 76  # cells of a map that is returned along a side: two for each of the finest grid

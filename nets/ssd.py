@@ -29,7 +29,7 @@ class SSD300(nn.Module):
     Attributes:
         channels: channels of each source map, finest first.
         per_cell: priors of one cell of each.
-        pruned: it has fewer channels than its spec says, see `nets.pruned`.
+        pruned: it has fewer channels than its spec says, see `nets.saved.pruned`.
         priors: `[P, 4]` buffer, cxcywh in image fractions.
         mean, std: `[3, 1, 1]` buffers on the 0..255 scale; the network normalises its input itself.
 

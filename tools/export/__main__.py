@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nets.exported import SUFFIX, Exported, require_runtime
 from nets.inputs import read_class_names
 from nets.postprocess import Limits
 from nets.saved import check_class_names, load_network
+from nets.saved.exported import SUFFIX, Exported, require_runtime
 from nets.ssd import SSD300
 from tools.export.checking import TOLERANCE, check, precision_of
 from tools.export.graph import network_graph, require_onnx, whole_graph

@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nets.detect import detect
-from nets.exported import Exported
 from nets.outputs import Detections, Targets
 from nets.postprocess import Limits, find_candidates, postprocess
+from nets.saved.exported import Exported
 from nets.ssd import SSD300
 from utils.boxes import iou
 from utils.data.augment import resize

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nets.exported import FORMAT
 from nets.postprocess import Limits
+from nets.saved.exported import FORMAT
 from nets.ssd import SSD300
 from tools.export.ends import (
     FROM_BYTES,
@@ -144,7 +144,7 @@ def whole_graph(
 
 
 def facts(model: SSD300, class_names: Sequence[str], limits: Limits) -> dict[str, str]:
-    """What a file says about itself; `nets.exported.Exported` reads it."""
+    """What a file says about itself; `nets.saved.exported.Exported` reads it."""
     return {
         "format": FORMAT,
         "backbone": model.spec,

@@ -12,9 +12,9 @@ import torch
 from onnx import helper, numpy_helper
 
 from nets.detect import cost_of, detect, detect_images
-from nets.exported import Exported
 from nets.postprocess import Limits, find_candidates
 from nets.saved import describe_network, load_detector, load_network
+from nets.saved.exported import Exported
 from nets.ssd import SSD300
 from tools.export.checking import Found, compare, real
 from tools.export.graph import network_graph, whole_graph

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from nets.pruned import load_pruned_weights
 from nets.saved import describe_network, load_network
+from nets.saved.pruned import load_pruned_weights
 from nets.ssd import SSD300
 from tests.test_cli import flat, interrupt, on
 from tools.prune.channels import importances, kept, largest, without

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from nets.exported import SUFFIX, Exported
 from nets.foreign.convert import convert
 from nets.foreign.networks import check_guess, check_number, default_names, foreign_network
 from nets.postprocess import EVALUATED, Limits
-from nets.pruned import load_pruned_weights
+from nets.saved.exported import SUFFIX, Exported
+from nets.saved.pruned import load_pruned_weights
 from nets.ssd import SSD300, load_weights, with_classes
 from utils.engine.runs.checkpoint import is_ours, load_tensors
 from utils.runtime.device import Precision, choose_precision, recorded_precision
@@ -56,7 +56,7 @@ def load_detector(
     computes as it was exported, see `Exported.arithmetic`.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_network` and `nets.exported.Exported`; or the
+        FileNotFoundError, ValueError: see `load_network` and `nets.saved.exported.Exported`; or the
             device, or the exported network, does not have `amp`.
     """
     precision = choose_precision(device, amp)
