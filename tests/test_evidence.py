@@ -1,13 +1,17 @@
 """The commands behind docs/evidence.md run from end to end: one epoch, one seed, drawn images."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
+
+from benchmarks.claims import CLAIMS, RESULTS, Claim, read_variant
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "benchmarks" / "evidence"
@@ -67,3 +71,33 @@ def test_no_script_of_the_evidence_is_left_out() -> None:
     assert sorted(sum(ORDERS, ())) == scripts
     for name in scripts:
         shortened((SCRIPTS / f"{name}.sh").read_text())
+
+
+DIFFERENCE = re.compile(r"([+-]\d+\.\d)(?:\*\*)?\s?\(([+-]\d+\.\d) to ([+-]\d+\.\d)")
+
+
+@pytest.mark.parametrize("page", ["docs/evidence.md", "README.md", "README.zh.md"])
+def test_every_difference_with_an_interval_follows_from_runs_on_file(page: str) -> None:
+    text = unicodedata.normalize("NFKC", (ROOT / page).read_text("utf-8")).replace(" ~ ", " to ")
+    said = [" ".join(match) for match in DIFFERENCE.findall(text)]
+    assert len(said) == len(re.findall(r"\d to [+-]", text)) > 8
+    found = [x for claim in CLAIMS for x in claim.differences().values()]
+    known = {"{:+.1f} {:+.1f} {:+.1f}".format(x.mean, *x.t).replace("-0.0", "+0.0") for x in found}
+    assert set(said) <= known
+
+
+def test_a_claim_is_the_paired_difference_of_two_variants() -> None:
+    runs = json.loads((RESULTS / "all_labels_neu_det/comparison.json").read_text())["variants"]
+    longer, cut = (list(runs[name]["seeds"].values()) for name in ("cut, 120 epochs", "cut"))
+    differences = [a - b for a, b in zip(longer, cut, strict=True)]
+    mean = sum(differences) / 5
+    deviation = (sum((d - mean) ** 2 for d in differences) / 4) ** 0.5
+    claim = Claim("all_labels_neu_det: cut", "all_labels_neu_det: cut, 120 epochs", ("test",))
+    found = claim.differences()["test"]
+    assert found.mean == pytest.approx(mean)
+    assert found.t[1] - mean == pytest.approx(2.776445 * deviation / 5**0.5)  # t, 4 degrees
+
+
+def test_a_claim_about_runs_that_are_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="no voc07 of 'nobody' on 'test'"):
+        read_variant("cut_neu_det: nobody", "test")
