@@ -97,10 +97,10 @@ def read_variant(name: str, split: str, metric: str = "voc07") -> dict[int, floa
             found |= {run["seed"]: mean_ap(run[split], metric) for run in runs}
         elif path.stem == "comparison" and content["test"][0].endswith(split):
             if metric == content["metric"]:
-                seeds = content["variants"][variant]["seeds"].items()
+                seeds = content["variants"].get(variant, {"seeds": {}})["seeds"].items()
                 found |= {int(seed): value for seed, value in seeds}
         elif path.stem == "validation" and content["split"][0].endswith(split):
-            networks = content["networks"][variant].items()
+            networks = content["networks"].get(variant, {}).items()
             found |= {int(seed): mean_ap(scores, metric) for seed, scores in networks}
     if not found:
         raise ValueError(f"{RESULTS / folder}: no {metric} of {variant!r} on {split!r}")

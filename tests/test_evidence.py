@@ -98,6 +98,8 @@ def test_a_claim_is_the_paired_difference_of_two_variants() -> None:
     assert found.t[1] - mean == pytest.approx(2.776445 * deviation / 5**0.5)  # t, 4 degrees
 
 
-def test_a_claim_about_runs_that_are_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="no voc07 of 'nobody' on 'test'"):
-        read_variant("cut_neu_det: nobody", "test")
+@pytest.mark.parametrize("folder", ["cut_neu_det", "all_labels_neu_det"])
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_a_claim_about_runs_that_are_not_there_is_refused(folder: str, split: str) -> None:
+    with pytest.raises(ValueError, match=f"no voc07 of 'nobody' on '{split}'"):
+        read_variant(f"{folder}: nobody", split)
