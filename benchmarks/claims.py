@@ -57,7 +57,7 @@ CLAIMS = (
     Claim(CUT_FOD + "alone", CUT_FOD + "unlabelled"),
     Claim(CUT_FOD + "twice as long", CUT_FOD + "unlabelled"),
     Claim(FIFTH_FOD + "twice as long", CUT_FOD + "unlabelled"),
-    Claim("views_neu_det: alone", "views_neu_det: 10", TEST),
+    Claim("views_neu_det: live", "views_neu_det: 10", TEST),
     # All labels.
     Claim("cut_neu_det: alone", "cut_neu_det: cut"),
     Claim(ALL + "alone", ALL + "cut"),
@@ -65,6 +65,7 @@ CLAIMS = (
     Claim(ALL + "cut", ALL + "cut, 120 epochs"),
     Claim(ALL + "cut", ALL + "cut, soft"),
     Claim(ALL + "alone", LONGER + "alone"),
+    Claim(LONGER + "alone", ALL + "cut"),
     Claim(LONGER + "alone", ALL + "cut, 120 epochs"),
     Claim(LONGER + "alone", LONGER + "cut"),
     Claim(ALL + "cut, 120 epochs", LONGER + "cut"),
@@ -79,6 +80,8 @@ CLAIMS = (
       for name in ("soft 3 T2", "tutorial", "paper", "conf 3", "longer")),
     *(Claim("evidence_fod20: alone", f"evidence_fod20: {name}", TEST)
       for name in ("soft 3 T2", "tutorial", "paper", "longer")),
+    Claim("evidence_neu_det: soft 3 T2", "evidence_neu_det: longer", TEST),
+    Claim("evidence_fod20: soft 3 T2", "evidence_fod20: longer", TEST),
 )  # fmt: skip
 
 
