@@ -133,6 +133,20 @@ def test_two_processes_distil_the_weights_of_one(
     assert found < 1e-6
 
 
+def test_processes_look_at_the_teacher_together_or_not_at_all(
+    trained: Path, drawn: Path, launcher: Launcher, tmp_path: Path
+) -> None:
+    # Six images in batches of four: the memo of the first run lacks two of them.
+    memo = ["--teacher", trained / "one/best.pth", "--teacher-views", "1", "--memo", tmp_path]
+    memo += ["--train", "VOC2007/test", "--epochs", "1", "--freeze-epochs", "0"]
+    first = request(drawn, tmp_path, "first", *memo, "--no-preflight")
+    assert launcher(replace(first, script="train_kd")).status == [0], errors(first)
+    for seed in (1, 2, 3):  # with some of which one process has to ask, and the other has not
+        run = request(drawn, tmp_path, f"seed-{seed}", *memo, "--seed", seed)
+        run = replace(run, script="train_kd", processes=2, kill_after=60)
+        assert launcher(run).status == [0, 0], errors(run)
+
+
 def test_map_of_several_processes_is_that_of_one(
     trained: Path, drawn: Path, launcher: Launcher, tmp_path: Path
 ) -> None:

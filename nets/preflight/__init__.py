@@ -14,6 +14,7 @@ from utils.data.store import Store
 from utils.engine import ledger
 from utils.engine.rehearsal import rehearsal
 from utils.engine.trainer import Trainer
+from utils.runtime.distributed import most_of_processes
 
 ON_A_CPU = 4  # images of the batch whose gradients are looked at
 SILENT, LOUD = 0.005, 0.9  # gradient shares that are worth a warning
@@ -73,12 +74,17 @@ def preflight(
 
 
 def loaded_teacher(trainer: Trainer, task: DistillTask) -> SSD300 | None:
-    """The teacher, unless what it says is read and it had not to be asked of the first batch."""
+    """The teacher, unless what it says is read and it had not to be asked of the first batch.
+
+    The same in all processes, which judge it together: where it was not asked of one's part of the
+    batch, none looks at it.
+    """
     if isinstance(task.teacher, SSD300):
         return task.teacher
     assert trainer.memo
     assert isinstance(trainer.memo.answer, Asked)
-    return trainer.memo.answer.teacher
+    teacher = trainer.memo.answer.teacher
+    return None if most_of_processes(int(teacher is None)) else teacher
 
 
 def one_batch(trainer: Trainer, task: DistillTask) -> dict[str, float]:

@@ -39,7 +39,7 @@ class Request:
     """A script with its arguments, as many processes as `torchrun --nproc-per-node` would start.
 
     stderr: file for what they write there.
-    kill_after: seconds after which all are killed; negative: never.
+    kill_after: seconds after which those that have not ended are killed; negative: never.
     event: one of `EVENTS`, that happens to process `rank` at the end of its step number `step`.
     gains: how many times as fast as float32 bf16 is measured to be in each process; 0 or nothing
         where the CPU does not have it.
@@ -155,7 +155,9 @@ def serve(request: Request) -> Answer:
     for process in children:
         process.start()
     if request.kill_after >= 0:
-        time.sleep(request.kill_after)
+        end = time.monotonic() + request.kill_after
+        for process in children:
+            process.join(max(0.0, end - time.monotonic()))
         for process in children:
             process.kill()
     for process in children:
