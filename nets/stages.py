@@ -25,7 +25,7 @@ from utils.config import DistillConfig, TrainConfig
 from utils.data.store import Store
 from utils.engine.fit import fit
 from utils.engine.memo import Memo
-from utils.engine.runs.folder import has_run, run_folder
+from utils.engine.runs.folder import check_resumable, has_run, run_folder
 from utils.engine.runs.log import METRICS, read_metrics
 from utils.engine.stores import check_processes
 from utils.engine.terminal import Stage
@@ -127,6 +127,7 @@ def train_teacher(config: DistillConfig, class_names: Sequence[str]) -> Path:
         "weights": "",  # the student's
     }
     teacher_config = TrainConfig(**shared)
+    check_resumable(config, teacher_config)
     if not has_run(teacher_config):
         teacher_config = dataclasses.replace(teacher_config, resume=False)
     folder = run_folder(teacher_config)

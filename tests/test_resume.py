@@ -110,6 +110,29 @@ def test_a_signal_during_validation_does_not_wait_for_its_end(
     assert position(tmp_path / "stopped") == (0, 3)  # all steps, but not yet validated
     assert script("train_teacher", *words, "--resume") == 0
     assert difference(outcome(tmp_path / "stopped"), outcome(tmp_path / "whole")) == ""
+    rows = read_metrics(tmp_path / "stopped/metrics.jsonl")
+    assert ["images_per_second" in row for row in rows] == [
+        False,
+        True,
+    ]  # the first had no step left
+
+
+def test_a_signal_during_the_last_drawing_leaves_it_to_the_resumed_run(
+    drawn: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = on(drawn, tmp_path, "stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "utils.engine.runs.files.draw_curves", lambda _: signal.raise_signal(signal.SIGTERM)
+        )
+        assert script("train_teacher", *words) == 143
+    page = tmp_path / "stopped/report.html"
+    assert not page.exists()
+    assert script("train_teacher", *words, "--resume") == 0
+    assert (tmp_path / "stopped/curves.png").exists()
+    page.write_text("with pictures")
+    assert script("train_teacher", *words, "--resume") == 0
+    assert page.read_text() == "with pictures"  # drawn once
 
 
 def test_masks_and_schedules_go_on_where_they_stopped(
@@ -294,6 +317,41 @@ def test_two_stages_go_on_from_the_first(
     for name in ("", "-teacher"):
         ended, expected = (outcome(tmp_path / f"{run}{name}") for run in ("run", "whole"))
         assert difference(ended, expected) == ""
+
+
+def test_nothing_to_go_on_with_in_either_stage_is_refused(
+    drawn: Path, tmp_path: Path, script: Script, one_line: Callable[[], str]
+) -> None:
+    words = on(drawn, tmp_path, "mistyped", "--no-teacher-pretrained", "--resume")
+    assert script("train_kd", *words) == 2
+    assert "mistyped holds nothing to go on with; check --name and --logs" in one_line()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_images_after_an_epoch_are_refused(
+    drawn: Path,
+    tmp_path: Path,
+    script: Script,
+    one_line: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def power_cut() -> None:
+        raise RuntimeError("power cut")
+
+    devkit = shutil.copytree(drawn, tmp_path / "devkit")
+    words = on(devkit, tmp_path, "run", "--recipe", "paper")
+    with monkeypatch.context() as patch:
+        at_step(4, power_cut, patch)
+        with pytest.raises(RuntimeError, match="power cut"):
+            script("train_teacher", *words)
+    assert position(tmp_path / "run") == (1, 0)
+    names = (devkit / "VOC2007/ImageSets/Main/test.txt").read_text().split()
+    (devkit / "VOC2007/ImageSets/Main/test.txt").write_text("\n".join(names[:4]))
+    assert script("train_teacher", *words, "--resume") == 2
+    line = one_line()
+    assert (
+        "it had {'images': 6, 'batch_size': 2, 'seed': 0}, now it would have {'images': 4," in line
+    )
 
 
 @pytest.mark.parametrize("gain", [0.9, 1.4])

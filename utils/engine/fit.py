@@ -19,7 +19,7 @@ from utils.engine.profiling import profile_steps
 from utils.engine.rehearsal import choose_arithmetic
 from utils.engine.runs.ending import is_over, kept
 from utils.engine.runs.files import RunFiles, facts
-from utils.engine.runs.folder import LAST, goes_on, has_run, run_folder
+from utils.engine.runs.folder import LAST, check_resumable, goes_on, run_folder
 from utils.engine.runs.resume import resume
 from utils.engine.stores import check_processes, describe_data, open_stores
 from utils.engine.task import Task
@@ -57,11 +57,7 @@ def fit(
         FloatingPointError: the loss became infinite or NaN.
     """
     folder = run_folder(config)
-    if config.resume and not has_run(config):
-        raise FileNotFoundError(
-            f"--resume: {folder} holds nothing to go on with; check --name and --logs, or leave it "
-            "out"
-        )
+    check_resumable(config)
     check_processes(config, task)
     if config.sync_bn:
         task.model = distributed.synchronise_norms(task.model, device)
@@ -144,6 +140,8 @@ def train_epochs(
         if not trainer.steps:
             files.draw_first_batch(class_names)
         ended = is_over(folder, config, trainer.epoch)
+        if ended and not files.drawn():  # it was stopped while it drew
+            files.draw(view)
         while not ended:
             metrics = train_epoch(trainer, after_step)
             done = trainer.epoch + 1
@@ -185,7 +183,8 @@ def train_epoch(trainer: Trainer, after_step: Callable[[], None]) -> dict[str, f
     return {
         **{f"train/{name}": value for name, value in means.items()},
         **trainer.watched(),
-        "images_per_second": images / (time.perf_counter() - started),
+        # Unknown where the run had been stopped after the epoch's last step.
+        **({"images_per_second": images / (time.perf_counter() - started)} if images else {}),
         "lr": trainer.last_lr,
     }
 

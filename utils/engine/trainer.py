@@ -236,12 +236,10 @@ class Trainer(Updates):
         """Goes on from what `state_dict` returned.
 
         Raises:
-            ValueError: it stopped within an epoch whose batches are others than this run's.
+            ValueError: its batches were others than this run's.
         """
-        if state["position"] and state["order"] != self.order_facts():
-            raise ValueError(
-                f"it stopped within an epoch with {state['order']}, these are {self.order_facts()}"
-            )
+        if state["order"] != self.order_facts():
+            raise ValueError(f"it had {state['order']}, now it would have {self.order_facts()}")
         super().load_state_dict(state)
         self.epoch, self.position = state["epoch"], state["position"]
         self.readings.load_state_dict(state["readings"])

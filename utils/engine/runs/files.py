@@ -99,6 +99,11 @@ class RunFiles:
                 picture = draw_batch(shown.images, shown.targets, class_names)
                 Image.fromarray(picture).save(unfinished, "PNG")
 
+    def drawn(self) -> bool:
+        """Whether the page, which `draw` writes last, is there and no older than last.pth."""
+        page = self.folder / PAGE
+        return page.exists() and page.stat().st_mtime >= (self.folder / LAST).stat().st_mtime
+
     def draw(self, view: View | None) -> None:
         """Writes curves.png and report.html, with the pictures of `view`."""
         if is_main():

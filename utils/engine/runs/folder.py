@@ -47,6 +47,19 @@ def run_folder(config: TrainConfig) -> Path:
     return folder
 
 
+def check_resumable(*stages: TrainConfig) -> None:
+    """Refuses `--resume` where none of the stages of a piece of work has saved anything.
+
+    Raises:
+        FileNotFoundError: see above.
+    """
+    if stages[0].resume and not any(map(has_run, stages)):
+        raise FileNotFoundError(
+            f"--resume: {Path(stages[0].logs) / stages[0].name} holds nothing to go on with; check "
+            "--name and --logs, or leave it out"
+        )
+
+
 def has_run(config: TrainConfig) -> bool:
     """Whether the run has saved anything yet."""
     return has_checkpoint(Path(config.logs) / config.name / LAST)
