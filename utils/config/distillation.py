@@ -104,7 +104,8 @@ class DistillConfig(TrainConfig):
         "", "where that is written: a folder of memos, or a memo; without: memo below --logs"
     )
     memo_best_effort: bool = option(
-        False, "go on without writing where the memo cannot be written, say on a full disk"
+        False,
+        "go on without writing where answers cannot be written into the memo, say on a full disk",
     )
     unlabelled: tuple[str, ...] = option(
         (),

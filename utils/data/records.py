@@ -38,6 +38,7 @@ class Records:
 
     def __init__(self, path: Path, count: int, size: int) -> None:
         self.path, self.count, self.size = path, count, size
+        self.writable = True
         self.stride = size + WORD
         with naming(path):
             try:
@@ -48,6 +49,7 @@ class Records:
                 if error.errno not in READ_ONLY or not path.exists():
                     raise
                 self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a full one needs no more
+                self.writable = False
 
     def read(self, index: int, into: Bytes) -> bool:
         """Copies a record into `into`, `[size]`; false where it is absent: `into` is then zeros."""
@@ -65,6 +67,10 @@ class Records:
         Raises:
             OSError: it cannot be written, for want of space above all; the error names the file.
         """
+        if not self.writable:
+            raise PermissionError(
+                errno.EACCES, "may only be read, and lacks records", str(self.path)
+            )
         assert record.shape == (self.size,), record.shape
         content = memoryview(record.tobytes() + checksum(index, record))
         with naming(self.path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from utils.data.records import WORD, Bytes, Records
+from utils.files import described
 
 ROOT = Path(__file__).resolve().parents[3]
 COUNT, SIZE = 5, 1000
@@ -132,5 +133,8 @@ def test_what_may_only_be_read_is_read(
     monkeypatch.setattr(os, "open", open_for)
     records = open_file()
     np.testing.assert_array_equal(read(records, 1), record(1))
-    with pytest.raises(OSError, match=r"records\.bin"):
+    with pytest.raises(PermissionError, match="may only be read") as refused:
         records.write(2, record(2))
+    assert "records.bin: may only be read, and lacks records; change the permis" in described(
+        refused.value
+    )
