@@ -97,6 +97,8 @@ def next_command(config: PruneConfig) -> list[str]:
     settings = content.get("config", {}) if is_ours(content) else {}
     command = ["python", "train_kd.py", "--weights", config.out, "--teacher", config.weights]
     command += ["--recipe", "scratch"]
+    if (data := settings.get("data", config.data)) != PruneConfig.data:
+        command += [flag("data"), data]
     for name in ("train", "val"):
         command += [flag(name), *settings[name]] if settings.get(name) else []
     return command

@@ -189,6 +189,13 @@ def test_command_line(by, student, drawn, tmp_path, script, capsys):
     assert load_network(out)[0].channels == (16, 32, 64, 32, 32, 32)
 
 
+def test_the_next_command_reads_the_devkit_of_the_teacher(student, drawn, tmp_path, script, capsys):
+    pruned = tmp_path / "pruned.pth"
+    words = ["--weights", student, "--out", pruned, "--keep", 0.5]
+    assert script("tools.prune", *words, "--data", drawn) == 0
+    assert f"--recipe scratch --data {drawn}" in capsys.readouterr().out
+
+
 def test_prune_then_distil_from_the_unpruned(student, drawn, tmp_path, script, capsys):
     pruned = tmp_path / "pruned.pth"
     assert script("tools.prune", "--weights", student, "--out", pruned, "--keep", 0.5) == 0
