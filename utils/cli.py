@@ -140,6 +140,8 @@ def flags_of(config: TrainConfig) -> list[str]:
     for name, value in wanted.items():
         if name in given and isinstance(value, bool):
             words.append(flag(name if value else f"no_{name}"))
+        elif name in given and str(value).startswith("-"):  # argparse would take -1e-05 for a flag
+            words.append(f"{flag(name)}={value}")
         elif name in given:
             words += [flag(name), *map(str, value if isinstance(value, tuple) else (value,))]
     return words

@@ -93,6 +93,7 @@ def test_a_config_holds_numbers_whatever_is_replaced_in_it() -> None:
         DistillConfig(),
         DistillConfig(preset="soft", soft_weight=0.3, distill=("cwd(tau=1)", "mgd")),
         DistillConfig(preset="paper", distill=(), weights="x.pth", backbone="vgg16", kd_epochs=-2),
+        DistillConfig(reg_m=-1e-5),
         DistillConfig(share=("soft=0.4, cwd=0.2",), distill=("cwd",), name="it's"),
     ],
 )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tools.compare.comparison import METRICS
-from tools.compare.text import interval, signed, spread, verdicts
+from tools.compare.text import interval, percent, signed, spread, verdicts
 from tools.compare.variants import BASELINE
 from utils.show.dots import Drawing, Row, dots
 from utils.show.page import Markup, Page, bullets, code, element, folded, grid, paragraph, table
@@ -87,7 +87,7 @@ def score_tables(comparison: Mapping[str, Any]) -> list[Markup]:
         cells = [name, str(len(row["seeds"])), *protocols(row["means"]), spread(row["sd"])]
         if d := row.get("difference"):
             cells += [f"{d['mean']:+.2f}", interval(d["t"]), interval(d["bootstrap"])]
-            cells += [f"{100 * row['gap_closed']:.0f} %"]
+            cells += [percent(row["gap_closed"])]
         rows.append(cells + [""] * (len(head) - len(cells)))
     seeds = sorted({seed for row in variants.values() for seed in row["seeds"]}, key=int)
     of_seed = [

@@ -30,7 +30,7 @@ def markdown(comparison: Mapping[str, Any]) -> str:
         if "difference" in row:
             difference = row["difference"]
             cells += [f"{difference['mean']:+.2f}", interval(difference["t"])]
-            cells += [interval(difference["bootstrap"]), f"{100 * row['gap_closed']:.0f} %"]
+            cells += [interval(difference["bootstrap"]), percent(row["gap_closed"])]
         else:
             cells += [""] * 4
         lines.append(f"| {' | '.join(cells)} |")
@@ -126,6 +126,11 @@ def protocols(means: Mapping[str, float]) -> str:
 def spread(value: float) -> str:
     """`1.20`; a dash for nan."""
     return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def percent(share: float) -> str:
+    """`40 %`; a dash for nan."""
+    return "-" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
 def interval(ends: Sequence[float]) -> str:

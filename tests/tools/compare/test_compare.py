@@ -96,6 +96,8 @@ def test_doubts_are_said(tmp_path: Path) -> None:
     report = compare(teacher, variants, jobs, "voc07")
     text = markdown(report)
     assert "The students are near zero (alone: 1.5)" in text
+    write_json(teacher.folder / "map.json", scores(0.01))
+    assert "| - |" in markdown(compare(teacher, variants, jobs, "voc07"))  # no gap to close
     # Differences 0 and 2: mean 1, standard error 1, and t of one degree of freedom 12.7.
     assert "one of up to 12.7 points would not have been found either" in text
     assert report["variants"]["kd"]["sure"] == []
