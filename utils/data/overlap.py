@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from utils.data.voc import images_by_id, listed_ids, split_file
+from utils.data.voc import image_of, images_by_id, inside, listed_ids, split_file
+from utils.data.voc.annotation import parse_xml
 from utils.files import digest
 
 SHOWN = 20  # images that an error names
@@ -42,13 +43,24 @@ def check_apart(
 
 
 def listed_files(devkit: str | Path, splits: Iterable[str]) -> dict[str, Path | None]:
-    """The pictures of some splits by `<year folder>/<id>`; None where no file has the id's name."""
+    """The pictures of some splits by `<year folder>/<id>`; None where there is no file."""
     found: dict[str, Path | None] = {}
     for split in splits:
         year, list_file = split_file(Path(devkit), split)
         images = images_by_id(year / "JPEGImages")
-        found |= {f"{year.name}/{i}": images.get(i) for i in listed_ids(list_file)}
+        for listed in listed_ids(list_file):
+            bare_id = str(inside(listed, f"{list_file}: the id"))
+            found[f"{year.name}/{bare_id}"] = images.get(bare_id) or stated_file(year, bare_id)
     return found
+
+
+def stated_file(year: Path, bare_id: str) -> Path | None:
+    """The picture that the annotation of an id names; None where that is not to be had."""
+    try:
+        named = parse_xml(year / "Annotations" / f"{bare_id}.xml").findtext("filename")
+        return image_of(year, bare_id, {}, named or "")
+    except (ValueError, FileNotFoundError):
+        return None  # reading the split says what is wrong
 
 
 def equal_files(

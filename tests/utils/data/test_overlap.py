@@ -44,6 +44,18 @@ def test_equal_files_under_other_names(devkit: Path) -> None:
     check_apart(devkit, ["B/gone"], "--unlabelled", others)  # has no picture: another refusal
 
 
+def test_the_same_file_by_another_id(devkit: Path) -> None:
+    (devkit / "B/ImageSets/Main/odd.txt").write_text("./1")
+    (devkit / "B/ImageSets/Main/named.txt").write_text("0001")
+    (devkit / "B/Annotations").mkdir()
+    (devkit / "B/Annotations/0001.xml").write_text(
+        "<annotation><filename>1.jpg</filename></annotation>"
+    )
+    for split, said in (("odd", "B/1"), ("named", r"B/0001 \(there B/1\)")):
+        with pytest.raises(ValueError, match=f"1 of 1 images are in --train B/all, too: {said};"):
+            check_apart(devkit, [f"B/{split}"], "--unlabelled", {"--train": ["B/all"]})
+
+
 def test_a_long_list_is_cut(devkit: Path) -> None:
     for name in ("many", "too"):
         (devkit / f"A/ImageSets/Main/{name}.txt").write_text("\n".join(map(str, range(23))))
