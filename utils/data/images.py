@@ -125,7 +125,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation 1..8 that is still to be applied; from 5 on it swaps the two sides."""
     if image.format == "TIFF":
-        image.load()  # applies the orientation and forgets it, in every version of Pillow
+        image.load()  # applies the orientation and forgets it, as of Pillow 11
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # asking would decode the whole picture
     value = image.getexif().get(ExifTags.Base.Orientation)
