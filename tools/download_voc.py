@@ -91,6 +91,8 @@ def _fetch(devkit: Path, archive: dict[str, str]) -> None:
                 remove_finished=True,
             )
     except (OSError, RuntimeError) as error:  # RuntimeError: the checksum is wrong
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of a file here, say on a full disk
         raise OSError(
             f"{archive['url']}: download failed ({error}); check the connection and repeat, "
             f"or unpack the archive into {devkit.parent}"
