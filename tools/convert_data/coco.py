@@ -16,6 +16,7 @@ from tools.convert_data.source import (
     relative_name,
     rows_of,
     stated_size,
+    truth,
 )
 
 
@@ -32,11 +33,14 @@ def read(files: Sequence[str], images: str) -> Source:
     find = Finder(Path(images))
     names: dict[str, None] = {}  # an ordered set
     for word in files:
-        split, _, path = word.rpartition("=")
-        if split and split not in SPLITS.values():
-            raise ValueError(f"{word}: write train=FILE, val=FILE or test=FILE, or FILE alone")
+        split, _, path = word.partition("=")
+        if split not in SPLITS.values():
+            split, path = "", word
+            if "=" in word and not Path(word).is_file():
+                raise ValueError(f"{word}: write train=FILE, val=FILE or test=FILE, or FILE alone")
         names |= dict.fromkeys(_read_file(Path(path), split, find, source).values())
     source.classes = list(names)
+    source.elsewhere = find.elsewhere
     return source
 
 
@@ -66,10 +70,15 @@ def _read_file(path: Path, split: str, find: Finder, source: Source) -> dict[Any
             source.problems.append(f"{where}: {_said(error)}")
             if _plain(row.get("id")) is not None:
                 lost.add(row["id"])
-    categories = {}
+    categories: dict[Any, str] = {}
     for number, row in rows_of(content, "categories", path):
         try:
-            categories[row["id"]] = str(row["name"]).strip()
+            name = str(row["name"]).strip()
+            if categories.setdefault(row["id"], name) != name:
+                raise ValueError(
+                    f"{path}: category {row['id']} is {categories[row['id']]!r} and {name!r}; give "
+                    "each an id of its own"
+                )
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path}: category number {number}: {_said(error)}") from None
     categories = dict(sorted(categories.items(), key=lambda item: _place(item[0])))
@@ -83,7 +92,9 @@ def _read_file(path: Path, split: str, find: Finder, source: Source) -> dict[Any
                 raise ValueError(f"image_id {row.get('image_id')} is no image of the file")
             if category not in categories:
                 raise ValueError(f"category_id {row.get('category_id')} is no category of the file")
-            found = Object(where, categories[category], _box(row), bool(row.get("iscrowd")))
+            found = Object(
+                where, categories[category], _box(row), truth(row.get("iscrowd"), "iscrowd")
+            )
             pictures[image].objects.append(found)
         except (KeyError, TypeError, ValueError) as error:
             source.problems.append(f"{where}: {_said(error)}")
@@ -97,7 +108,7 @@ def _box(row: dict[str, Any]) -> Box:
         return box_of_mask(row.get("segmentation"))
     try:
         left, top, width, height = (float(value) for value in row["bbox"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"has the bbox {row['bbox']!r:.80}, not four numbers") from None
     return left, top, left + width, top + height
 

@@ -12,6 +12,7 @@ from tools.convert_data.source import (
     Picture,
     Source,
     relative_name,
+    truth,
 )
 from utils.files import read_text
 
@@ -45,7 +46,7 @@ class Row(NamedTuple):
 def read(file: str, images: str, one_based: bool = False) -> Source:
     """Reads a table; a line with a picture and no box stands for a picture without objects.
 
-    Coordinates are continuous pixels counted from 0, or fractions where none is above 1.
+    Coordinates are continuous pixels counted from 0, or fractions where hardly any is above 1.
 
     Args:
         file: the table.
@@ -77,17 +78,25 @@ def read(file: str, images: str, one_based: bool = False) -> Source:
                 source.problems.append(f"{row.where}: {error}")
                 pictures[name] = None
         picture = pictures[name]
+        try:
+            if picture:
+                _agree(row, picture)
+        except ValueError as error:
+            source.problems.append(f"{row.where}: {error}")
+            continue
         if picture is None or not any(row.cells[end] for end in ENDS):
             continue
         try:
             left, top, right, bottom = (_number(row.cells[end], end) for end in ENDS)
-            difficult = _yes(row.cells.get("difficult", ""))
+            difficult = truth(row.cells.get("difficult"))
             box = (left - one_based, top - one_based, right, bottom)
             picture.objects.append(Object(row.where, row.cells["label"], box, difficult))
         except ValueError as error:
             source.problems.append(f"{row.where}: {error}")
     source.pictures = [picture for picture in pictures.values() if picture is not None]
-    source.classes = sorted({o.name for picture in source.pictures for o in picture.objects})
+    names = {o.name for picture in source.pictures for o in picture.objects}
+    source.classes = sorted(names - {""})  # an object without a name is a problem of its own
+    source.elsewhere = find.elsewhere
     if fractions:
         unit = "fractions of the picture, since few borders, or none, are beyond 1"
     elif one_based:
@@ -155,20 +164,35 @@ def _picture(row: Row, find: Finder, fractions: bool) -> Picture:
         if "." in name.rpartition("/")[2]:
             raise
         path = find(f"{name}.jpg")  # Open Images leaves the suffix out
+    name = relative_name(path, find.folder)
+    return Picture(path, name, row.where, _split(row), size=_size(row), fractions=fractions)
+
+
+def _agree(row: Row, picture: Picture) -> None:
+    """Takes the split and the size of a further line of a picture where no line before has them.
+
+    Raises:
+        ValueError: it has others.
+    """
+    splits, size = _split(row), _size(row)
+    picture.splits, picture.size = picture.splits or splits, picture.size or size
+    if splits and splits != picture.splits:
+        raise ValueError(f"is in {splits[0]}, but {picture.where} in {picture.splits[0]}")
+    if size and size != picture.size:
+        raise ValueError(f"states another size than {picture.where}")
+
+
+def _split(row: Row) -> list[str]:
     split = row.cells.get("split", "").lower()
     if split not in (*SPLITS, "", "unassigned"):
         raise ValueError(f"{split!r} is no split; write train, val or test")
-    size = None
-    if row.cells.get("width") and row.cells.get("height"):
-        size = _number(row.cells["width"], "width"), _number(row.cells["height"], "height")
-    return Picture(
-        path,
-        relative_name(path, find.folder),
-        row.where,
-        [SPLITS[split]] if split in SPLITS else [],
-        size=size,
-        fractions=fractions,
-    )
+    return [SPLITS[split]] if split in SPLITS else []
+
+
+def _size(row: Row) -> tuple[float, float] | None:
+    if not row.cells.get("width") or not row.cells.get("height"):
+        return None
+    return _number(row.cells["width"], "width"), _number(row.cells["height"], "height")
 
 
 def _number(cell: str, column: str) -> float:
@@ -194,13 +218,3 @@ def _fractions(rows: Sequence[Row]) -> bool:
     borders = [row.cells[end] for row in rows for end in ("xmax", "ymax")]
     small = [float(border) <= 1 for border in borders if _is_number(border)]
     return 2 * sum(small) > len(small) if small else True
-
-
-def _yes(cell: str) -> bool:
-    if _is_number(cell):
-        return float(cell) != 0
-    known = {"": False} | dict.fromkeys(("true", "t", "yes", "y"), True)
-    known |= dict.fromkeys(("false", "f", "no", "n"), False)
-    if cell.lower() not in known:
-        raise ValueError(f"difficult {cell!r} is neither yes nor no; write 1 or 0")
-    return known[cell.lower()]

@@ -11,12 +11,14 @@ from tools.convert_data.source import (
     Picture,
     Source,
     extent,
+    files_below,
     images_below,
     read_json,
     relative_name,
     rows_of,
     split_named,
     stated_size,
+    truth,
 )
 
 
@@ -31,7 +33,7 @@ def read(folder: str) -> Source:
     """
     root = Path(folder)
     find = Finder(root)
-    files = sorted(root.rglob("*.json"))
+    files = files_below(root, (".json",))
     if not files:
         raise FileNotFoundError(f"{root}: no labelme files (*.json) in this folder")
     source = Source()
@@ -41,8 +43,11 @@ def read(folder: str) -> Source:
         except (TypeError, ValueError) as error:
             said = str(error)
             source.problems.append(said if said.startswith(str(path)) else f"{path}: {said}")
-    source.classes = sorted({o.name for p in source.pictures for o in p.objects})
-    unseen = len(set(images_below(root)) - {picture.path for picture in source.pictures})
+    names = {o.name for p in source.pictures for o in p.objects}
+    source.classes = sorted(names - {""})  # an object without a name is a problem of its own
+    source.elsewhere = find.elsewhere
+    seen = {picture.path.resolve() for picture in source.pictures}
+    unseen = len({path.resolve() for path in images_below(root)} - seen)
     if unseen:
         source.notes.append(f"{unseen} image(s) without a JSON file: not taken")
     return source
@@ -71,7 +76,7 @@ def _read_file(path: Path, find: Finder, source: Source) -> Picture:
         where = f"{path}: shape {number}"
         try:
             flags = shape.get("flags") or {}
-            difficult = bool(shape.get("difficult")) or bool(flags.get("difficult"))
+            difficult = truth(shape.get("difficult")) or truth(flags.get("difficult"))
             name = str(shape.get("label") or "").strip()
             picture.objects.append(Object(where, name, _box(shape), difficult))
         except (AttributeError, TypeError, ValueError) as error:

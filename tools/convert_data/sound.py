@@ -1,6 +1,8 @@
 """Looks at every picture and box of a source: what a VOC devkit can say, and what is wrong."""
 
 import math
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,16 +35,18 @@ def check(source: Source, clip: bool = False) -> list[str]:
     check_names(source.classes, "the source", "class")
     problems = list(source.problems)
     sound: list[Picture] = []
-    seen: dict[Path, Picture] = {}
+    twins = _there_twice(source)
     turned = 0
     for picture in tqdm(source.pictures, "looking", leave=False, disable=None):
         try:
-            if (other := seen.setdefault(picture.path.resolve(), picture)) is not picture:
+            check_name(picture.name)
+            if other := twins.get(id(picture)):
                 raise ValueError(f"{picture.path} is there twice, see {other.where}")
             width, height = image_size(picture.path)
             frame = _frame(picture, (width, height))
         except (ValueError, FileNotFoundError) as error:
-            problems.append(f"{picture.where}: {error}")
+            where = picture.where.encode("utf-8", "backslashreplace").decode()  # may be printed
+            problems.append(f"{where}: {error}")
             continue
         turned += frame != 1
         objects = []
@@ -54,6 +58,12 @@ def check(source: Source, clip: bool = False) -> list[str]:
                 objects.append(item._replace(box=box))
         picture.objects, picture.size, picture.fractions = objects, (width, height), False
         sound.append(picture)
+    if source.elsewhere:
+        name, path = next(iter(source.elsewhere.items()))
+        source.notes.append(
+            f"{len(source.elsewhere)} image(s) are not where the source says and were found by "
+            f"their names alone, such as {name}: {path}; look at some of them"
+        )
     if turned:
         source.notes.append(
             f"{turned} image(s) with an EXIF rotation are stated unrotated: their boxes were "
@@ -61,6 +71,30 @@ def check(source: Source, clip: bool = False) -> list[str]:
         )
     source.pictures = sound
     return problems
+
+
+def _there_twice(source: Source) -> dict[int, Picture]:
+    """Of pictures (their `id`) that are not to be taken, which one has their file, too.
+
+    The first is taken. Where one of them was only thought to be in that file nobody knows which,
+    so none is.
+    """
+    of_file: dict[Path, list[Picture]] = defaultdict(list)
+    for picture in source.pictures:
+        of_file[picture.path.resolve()].append(picture)
+    guessed = {path.resolve() for path in source.elsewhere.values()}
+    twins: dict[int, Picture] = {}
+    for path, (first, *others) in of_file.items():
+        twins |= {id(other): first for other in others}
+        if others and path in guessed:
+            twins[id(first)] = others[0]
+    return twins
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for a file name that a list or an annotation cannot hold."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        raise ValueError(f"the name {name!r} is not plain text in UTF-8; rename the file")
 
 
 def _frame(picture: Picture, size: tuple[int, int]) -> int:

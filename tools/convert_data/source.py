@@ -1,6 +1,7 @@
 """What every format is read into: pictures with their objects, before anything is checked."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,22 +45,31 @@ class Picture:
 
 @dataclass
 class Source:
-    """A whole set; `problems` names what cannot be read, `notes` what is worth knowing."""
+    """A whole set; `problems` names what cannot be read, `notes` what is worth knowing.
+
+    `elsewhere`: pictures that are not where the source says, see `Finder`.
+    """
 
     pictures: list[Picture] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    elsewhere: dict[str, Path] = field(default_factory=dict)
 
 
 class Finder:
-    """Finds the picture that a file speaks of: at the path it gives, else by its name alone."""
+    """Finds the picture that a file speaks of: at the path it gives, else by its name alone.
+
+    `elsewhere` has what was found in other folders than its path names, by that path: it may be
+    another picture.
+    """
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder of images")
         self.folder = folder
         self.by_name: dict[str, list[Path]] | None = None
+        self.elsewhere: dict[str, Path] = {}
 
     def __call__(self, name: str, *folders: Path) -> Path:
         """The picture called `name` in the first of some folders that has it; else below its own.
@@ -84,12 +94,27 @@ class Finder:
             raise ValueError(f"{name!r} is in {found[0].parent} and in {found[1].parent}")
         if not found:
             raise ValueError(f"there is no image {name!r} in {self.folder}")
+        if "/" in plain:
+            self.elsewhere[plain] = found[0]
         return found[0]
 
 
 def images_below(folder: Path) -> list[Path]:
     """The pictures of a folder and those below it, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return files_below(folder, IMAGE_SUFFIXES)
+
+
+def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """The files with one of some suffixes, in a folder and those below it, sorted.
+
+    Links to folders are followed, but not round in circles.
+    """
+    wanted, found = set(suffixes), []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        above = {p.resolve() for p in (Path(place), *Path(place).parents)}
+        folders[:] = [f for f in folders if Path(place, f).resolve() not in above]
+        found += [Path(place, file) for file in files if Path(file).suffix.lower() in wanted]
+    return sorted(found)
 
 
 def relative_name(path: Path, folder: Path) -> str:
@@ -101,6 +126,23 @@ def relative_name(path: Path, folder: Path) -> str:
 def split_named(parts: Iterable[str]) -> list[str]:
     """The split that a folder in a path is named after; none where no folder is."""
     return [SPLITS[part.lower()] for part in parts if part.lower() in SPLITS][:1]
+
+
+def truth(value: Any, what: str = "difficult") -> bool:
+    """A yes or no as tables and JSON files have it: 1, true, "yes", "0", ...; nothing is no.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    word = "" if value is None else str(value).strip().lower()
+    known = {"": False} | dict.fromkeys(("true", "t", "yes", "y"), True)
+    known |= dict.fromkeys(("false", "f", "no", "n"), False)
+    if word in known:
+        return known[word]
+    try:
+        return float(word) != 0
+    except ValueError:
+        raise ValueError(f"{what} {value!r} is neither yes nor no; write 1 or 0") from None
 
 
 def extent(points: Sequence[Sequence[Any]]) -> Box:

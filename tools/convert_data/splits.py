@@ -35,13 +35,16 @@ def give_splits(
             raise ValueError(f"--{name}: the source has a split {name} already; leave it out")
     if sum(drawn.values()) >= 1:
         raise ValueError("--val and --test leave nothing to train on; give less than 1 in all")
-    pool = [picture for picture in pictures if not picture.splits or "train" in picture.splits]
+    pool = [picture for picture in pictures if picture.splits in ([], ["train"])]
     wanted = {name: share * len(pictures) for name, share in drawn.items()}
     wanted = {"train": len(pool) - sum(wanted.values()), **wanted}
     if wanted["train"] <= 0:
-        raise ValueError(f"only {len(pool)} of {len(pictures)} images train: too few to draw from")
+        raise ValueError(
+            f"only {len(pool)} of {len(pictures)} images are for training and for nothing else: "
+            "too few to draw from"
+        )
     for picture, name in zip(pool, stratified(pool, wanted, seed), strict=True):
-        picture.splits = [name, *(other for other in picture.splits if other != "train")]
+        picture.splits = [name]
     return drawn
 
 

@@ -44,6 +44,8 @@ def read(data: str, classes: str = "") -> Source:
     if path.is_dir():
         pictures, names, behind = *_of_folder(path, classes), 0
     else:
+        if classes:
+            raise ValueError(f"--classes {classes}: {path} names the classes; leave it out")
         pictures, names, behind = _of_yaml(path)
     source = Source(list(pictures.values()), [name for _, name in sorted(names.items())])
     labelled = 0
@@ -58,7 +60,18 @@ def read(data: str, classes: str = "") -> Source:
     if labelled < len(source.pictures):
         count = len(source.pictures) - labelled
         source.notes.append(f"{count} image(s) without a label file: taken as without objects")
+    if lost := _labels_alone(source):
+        source.notes.append(
+            f"{len(lost)} label file(s) without an image of the set, such as {lost[0]}: not taken"
+        )
     return source
+
+
+def _labels_alone(source: Source) -> list[Path]:
+    """The label files beside those of the pictures that belong to none of them."""
+    known = {label_file(picture.path) for picture in source.pictures}
+    there = {path for folder in {file.parent for file in known} for path in folder.glob("*.txt")}
+    return sorted(path for path in there - known if path.name != "classes.txt")
 
 
 def label_file(image: Path) -> Path:

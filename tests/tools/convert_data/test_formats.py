@@ -11,7 +11,8 @@ from pycocotools import mask as api
 from tests.tools.convert_data.sets import save_picture
 from tools.convert_data import coco, csv_rows, labelme, yolo
 from tools.convert_data.masks import box_of_mask, unpacked
-from tools.convert_data.source import Source
+from tools.convert_data.sound import check
+from tools.convert_data.source import Source, images_below
 
 
 def objects(source: Source) -> list[tuple[object, ...]]:
@@ -88,6 +89,57 @@ def test_coco_finds_pictures_by_their_names_but_no_two(tmp_path: Path) -> None:
     source = coco.read([str(tmp_path / "a.json")], str(tmp_path))
     assert [picture.name for picture in source.pictures] == ["train2017/1.jpg", "val2017/2.jpg"]
     assert "'3.jpg' is in" in source.problems[0]
+
+
+def test_a_picture_in_another_folder_than_stated_is_worth_a_look(tmp_path: Path) -> None:
+    save_picture(tmp_path / "siteA/1.jpg", (9, 9))
+    lines = ["image,xmin,ymin,xmax,ymax,label", "siteB/1.jpg,1,2,3,4,dog"]
+    source = csv_rows.read(*csv_file(tmp_path, *lines))
+    assert source.elsewhere == {"siteB/1.jpg": tmp_path / "siteA/1.jpg"}
+    assert check(source) == []
+    assert "1 image(s) are not where the source says" in source.notes[-1]
+    # Where the true one is there, too, nobody knows which of them a box is of.
+    source = csv_rows.read(*csv_file(tmp_path, *lines, "siteA/1.jpg,1,2,3,5,cat"))
+    problems = check(source)
+    assert source.pictures == []
+    assert ["is there twice" in problem for problem in problems] == [True, True]
+
+
+def test_a_blank_label_is_listed_with_its_place(tmp_path: Path) -> None:
+    lines = ["image,xmin,ymin,xmax,ymax,label", "7.jpg,1,2,3,4,cat", "7.jpg,1,2,3,4,"]
+    file, folder = csv_file(tmp_path, *lines)
+    source = csv_rows.read(file, folder)
+    assert check(source) == [f"{file}: line 3: has the class ''; give it a name"]
+    assert len(objects(source)) == 1
+
+
+def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
+    save_picture(tmp_path / "far/7.jpg", (9, 9))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/train").symlink_to(tmp_path / "far")
+    (tmp_path / "far/round").symlink_to(tmp_path / "far")
+    assert images_below(tmp_path / "images") == [tmp_path / "images/train/7.jpg"]
+
+
+def test_coco_categories_of_one_id_are_refused(tmp_path: Path) -> None:
+    categories = [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]
+    content = {"images": [], "categories": categories, "annotations": []}
+    (tmp_path / "a=b.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="category 1 is 'cat' and 'dog'; give each an id of its"):
+        coco.read([str(tmp_path / "a=b.json")], str(tmp_path))
+
+
+def test_coco_crowds_and_huge_numbers(tmp_path: Path) -> None:
+    save_picture(tmp_path / "1.jpg", (9, 9))
+    box = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    rows = [{**box, "iscrowd": crowd} for crowd in ("0", 0, 1, True)]
+    rows.append({**box, "bbox": [1, 2, 3, 10**400]})
+    content = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": rows}
+    content["categories"] = [{"id": 1, "name": "cat"}]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    source = coco.read([str(tmp_path / "a.json")], str(tmp_path))
+    assert [o.difficult for o in source.pictures[0].objects] == [False, False, True, True]
+    assert "not four numbers" in source.problems[0]
 
 
 def test_coco_images_of_one_id_are_both_left_out(tmp_path: Path) -> None:
@@ -183,6 +235,17 @@ def test_yolo_labels_beside_the_pictures(tmp_path: Path) -> None:
     assert objects(yolo.read(str(tmp_path))) == [("cat", 0, 0, 1, 1, False)]
 
 
+def test_yolo_labels_without_a_picture_are_worth_a_note(tmp_path: Path) -> None:
+    file = yolo_set(tmp_path, "0 .5 .5 1 1")
+    (tmp_path / "labels/8.txt").write_text("0 .5 .5 1 1")
+    source = yolo.read(str(file))
+    assert source.notes == [
+        f"1 label file(s) without an image of the set, such as {tmp_path}/labels/8.txt: not taken"
+    ]
+    with pytest.raises(ValueError, match=r"--classes x.txt: .*data.yaml names the classes; leave"):
+        yolo.read(str(tmp_path), "x.txt")
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -251,6 +314,14 @@ def test_labelme_pictures_lie_beside_their_files(tmp_path: Path) -> None:
     source = labelme.read(str(tmp_path))
     assert [picture.name for picture in source.pictures] == ["7.jpg", "sub/7.jpg"]
     assert source.problems == []
+
+
+def test_labelme_files_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "json").mkdir()
+    labelme_file(tmp_path / "images", imagePath=r"..\images\7.jpg").rename(tmp_path / "json/7.json")
+    source = labelme.read(str(tmp_path))
+    assert list(splits(source)) == ["7.jpg"]
+    assert source.notes == []
 
 
 def test_labelme_file_renamed_with_its_picture(tmp_path: Path) -> None:
@@ -351,11 +422,19 @@ def test_table_lines_that_are_wrong(tmp_path: Path) -> None:
         "gone.jpg,1,2,3,5,cat,train",
         ",1,2,3,4,cat,train",
         "8.jpg,1,2,3,4,cat,exam",
+        "9.jpg,1,2,3,4,cat,",
+        "9.jpg,1,2,3,4,cat,test",
+        "9.jpg,1,2,3,4,cat,train",
+        "9.jpg,1,2,3,4,cat,tset",
     )
+    save_picture(tmp_path / "9.jpg", (9, 9))
     save_picture(tmp_path / "8.jpg", (9, 9))
     source = csv_rows.read(file, folder)
-    assert objects(source) == []
+    assert splits(source) == {"7.jpg": ["train"], "9.jpg": ["test"]}
+    assert len(objects(source)) == 2  # those of 9.jpg before it changes its split
     assert sorted(source.problems) == [
+        f"{file}: line 10: is in train, but {file}: line 8 in test",
+        f"{file}: line 11: 'tset' is no split; write train, val or test",
         f"{file}: line 2: 4 cells, but the table has 7 columns",
         f"{file}: line 3: ymax 'x' is no number",
         f"{file}: line 4: there is no image 'gone.jpg' in {folder}",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools.convert_data.layout import ids_of
+from tools.convert_data.sound import check_name
 from tools.convert_data.source import Object, Picture
 from tools.convert_data.splits import give_splits
 
@@ -56,6 +57,22 @@ def test_the_only_picture_of_a_class_trains() -> None:
     assert made[-1].splits == ["train"]
 
 
+def test_what_validates_is_not_drawn_for_the_test() -> None:
+    made = pictures(["a"] * 20, "train")
+    for picture in made[:10]:
+        picture.splits.append("val")
+    give_splits(made, {"val": None, "test": 0.25}, seed=0)
+    assert all(p.splits == ["train", "val"] for p in made[:10])
+    assert Counter(p.splits[0] for p in made[10:]) == {"train": 5, "test": 5}
+
+
+def test_a_name_that_cannot_be_listed() -> None:
+    for name in ("caf\udce9.jpg", "a\nb.jpg"):
+        with pytest.raises(ValueError, match="is not plain text in UTF-8; rename the file"):
+            check_name(name)
+    check_name("caf\u00e9 \u732b.jpg")
+
+
 def test_a_source_keeps_its_splits() -> None:
     made = pictures(["a"] * 8, "train") + pictures(["a"] * 2, "val")
     assert give_splits(made, {"val": None, "test": None}, seed=0) == {}
@@ -70,7 +87,7 @@ def test_a_source_keeps_its_splits() -> None:
     [
         ({"val": 0.5, "test": 0.5}, "leave nothing to train on"),
         ({"val": 0.5, "test": None}, "--val: the source has a split val already"),
-        ({"val": None, "test": 0.8}, "only 8 of 10 images train"),
+        ({"val": None, "test": 0.8}, "only 8 of 10 images are for training"),
     ],
 )
 def test_draws_that_cannot_be(shares: dict[str, float | None], message: str) -> None:
