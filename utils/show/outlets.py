@@ -58,9 +58,14 @@ class VideoWriter(contextlib.ExitStack):
         if self.writer is None:
             height, width = image.shape[:2]
             codec = cv2.VideoWriter.fourcc(*"mp4v")
-            self.writer = cv2.VideoWriter(str(self.path), codec, self.fps, (width, height))
+            self.writer = cv2.VideoWriter(
+                str(self.path), codec, writable_rate(self.fps), (width, height)
+            )
             if not self.writer.isOpened():
-                raise ValueError(f"{self.path}: OpenCV cannot write this video")
+                raise ValueError(
+                    f"{self.path}: OpenCV cannot write a video of {width}x{height} at {self.fps:g} "
+                    "frames a second; give single images"
+                )
             self.push(self.finish)
         self.writer.write(np.ascontiguousarray(image[..., ::-1]))
         self.frames += 1
@@ -78,6 +83,14 @@ class VideoWriter(contextlib.ExitStack):
                     f"{self.path}: only {max(0, found)} of {self.frames} frames could be written; "
                     "free some space, or choose another --out"
                 )
+
+
+def writable_rate(fps: float) -> float:
+    """The rate nearest to `fps`, 1000 at most, that MPEG-4 holds: as OpenCV has it, with up to
+    three decimals, of which the clock counts the last, to 65535 in a second at most.
+    """
+    rates = ((round(fps, digits), digits) for digits in (3, 2, 1, 0))
+    return next(rate for rate, digits in rates if rate * 10**digits <= 65535)
 
 
 class Crops:

@@ -11,7 +11,14 @@ from PIL import Image
 from tests.utils.data.test_media import write_video
 from utils.data.media import open_source
 from utils.show import outlets
-from utils.show.outlets import Crops, ImageWriter, VideoWriter, Window, has_display
+from utils.show.outlets import (
+    Crops,
+    ImageWriter,
+    VideoWriter,
+    Window,
+    has_display,
+    writable_rate,
+)
 
 
 def test_a_written_video_can_be_read_again(tmp_path: Path) -> None:
@@ -23,6 +30,17 @@ def test_a_written_video_can_be_read_again(tmp_path: Path) -> None:
     again = list(open_source(str(tmp_path / "out.mp4")).frames)
     assert len(again) == 3
     assert again[0].image.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("fps", "rate"),
+    [(29.97, 29.97), (23.976, 23.976), (90.123, 90.12), (118.357142, 118.36), (1000.0, 1000.0),
+     (660.4567, 660.5)],
+)  # fmt: skip
+def test_a_rate_that_the_clock_of_a_video_holds(fps: float, rate: float, tmp_path: Path) -> None:
+    assert writable_rate(fps) == rate
+    with VideoWriter(tmp_path / "a.mp4", fps) as video:
+        video.write("", np.zeros((16, 16, 3), np.uint8))
 
 
 def test_images_are_written_under_their_names(tmp_path: Path) -> None:
