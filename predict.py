@@ -88,8 +88,9 @@ def main(arguments: Sequence[str] | None) -> None:
     networks = [weights for weights in (config.weights, config.compare) if weights]
     detectors = [load(weights, config, device) for weights in networks]
     source = open_source(config.source, skip_bad=config.skip_bad)
-    if out.resolve() in source.folders:
-        raise ValueError(f"--out {out} is where the source is; choose another folder")
+    for flag, folder in (("--out", config.out), ("--crops", config.crops)):
+        if folder and Path(folder).resolve() in source.folders:
+            raise ValueError(f"{flag} {folder} is where the source is; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     clock = Clock(device)
     try:
@@ -151,7 +152,9 @@ def show(
 
 def short_names(paths: Sequence[str]) -> list[str]:
     """What tells networks apart in a picture: of `logs/student/best.pth` the run, `student`."""
-    names = [p.parent.name if p.stem in ("best", "last") else p.stem for p in map(Path, paths)]
+    names = [
+        p.absolute().parent.name if p.stem in ("best", "last") else p.stem for p in map(Path, paths)
+    ]
     return names if len(set(names)) == len(names) else list(paths)
 
 

@@ -610,6 +610,12 @@ def test_prediction_refuses_what_it_cannot_read(
     for source in (tmp_path, tmp_path / "a.png"):  # the drawn image must not replace its source
         arguments = ["--weights", runs / "student/best.pth", "--source", source]
         assert "is where the source is" in refused("predict", *arguments, "--out", tmp_path)
+        crops = refused("predict", *arguments, "--out", tmp_path / "out", "--crops", tmp_path)
+        assert f"--crops {tmp_path} is where the source is" in crops
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/a.png").symlink_to(tmp_path / "a.png")
+    arguments = ["--weights", runs / "student/best.pth", "--source", tmp_path / "links"]
+    assert "is where the source is" in refused("predict", *arguments, "--out", tmp_path)
 
 
 def test_bad_data_is_refused_or_counted(

@@ -99,7 +99,7 @@ class PredictConfig:
         "arithmetic; auto is what training measured the mAP in, off where that is not known",
         ARITHMETICS,
     )
-    frames: int = option(0, "stop a video after this many frames; 0: at its end")
+    frames: int = option(0, "stop after this many frames or images; 0: at the end")
     skip_bad: bool = option(False, "leave out unreadable images, and list them")
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from utils.data.images import IMAGE_SUFFIXES, read_image
-from utils.data.media.source import Frame, Source
+from utils.data.media.source import Frame, Source, folders_of
 from utils.files import read_text
 
 
@@ -63,7 +63,7 @@ def paths_in(file: Path) -> list[Path]:
 
 def open_images(paths: Sequence[Path], skip_bad: bool) -> Source:
     """The frames of image files."""
-    folders = frozenset(path.parent.resolve() for path in paths)
+    folders = frozenset().union(*map(folders_of, paths))
     return Source(read_images(paths, skip_bad), video=False, folders=folders)
 
 

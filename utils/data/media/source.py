@@ -35,3 +35,8 @@ class Source:
     fps: float = 0.0
     live: bool = False
     folders: frozenset[Path] = frozenset()
+
+
+def folders_of(path: Path) -> frozenset[Path]:
+    """Where a file lies, and where the file lies that it is perhaps a link to."""
+    return frozenset((path.parent.resolve(), path.resolve().parent))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.data.images import IMAGE_SUFFIXES, read_image
-from utils.data.media.source import Frame, Source
+from utils.data.media.source import Frame, Source, folders_of
 
 VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
@@ -95,7 +95,7 @@ def frames_of(
     capture: cv2.VideoCapture, name: str, path: str = "", *, live: bool = False
 ) -> Source:
     """An opened video or camera as a stream of frames; `path` is that of a file."""
-    folders = frozenset([Path(path).parent.resolve()] if path else [])
+    folders = folders_of(Path(path)) if path else frozenset()
     frames = read_video(capture, path)
     return Source(frames, True, name, frame_rate(capture), live, folders)
 
