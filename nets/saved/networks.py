@@ -76,13 +76,27 @@ def load_detector(
 def limits_for(model: SSD300 | Exported, limits: Limits) -> Limits:
     """`limits`, where the network can keep to them.
 
+    Where an exported network was written with other ones than usual, and nobody asks for these, it
+    says so: they hold.
+
     Raises:
         ValueError: an exported network has other ones built in.
     """
-    if isinstance(model, Exported):
-        for name, flag in (("iou", "--nms"), ("per_class", "--per-class")):
-            if getattr(limits, name) != getattr(EVALUATED, name):
-                raise ValueError(f"{flag}: built into an exported network; export it anew")
+    if not isinstance(model, Exported):
+        return limits
+    for flag, asked, usual, built_in in (
+        ("--nms", limits.iou, EVALUATED.iou, model.iou_threshold),
+        ("--per-class", limits.per_class, EVALUATED.per_class, EVALUATED.per_class),
+    ):
+        if asked not in (usual, built_in):
+            raise ValueError(f"{flag}: built into an exported network; export it anew")
+    if limits.score < model.score_threshold or limits.iou != model.iou_threshold:
+        print(
+            f"the exported network's own limits hold: scores above {model.score_threshold:g}, "
+            f"suppression at {model.iou_threshold:g}"
+        )
+    if limits.per_image > EVALUATED.per_image and not model.raw:
+        print(f"the exported network finds at most {EVALUATED.per_image} objects an image")
     return limits
 
 

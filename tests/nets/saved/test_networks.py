@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nets.saved import check_class_names, describe_network, load_network
+from nets.detect import Limits
+from nets.saved import check_class_names, describe_network, limits_for, load_network
+from nets.saved.exported import Exported
 from nets.ssd import SSD300, load_weights
 from utils.engine.runs.checkpoint import save_checkpoint
 
@@ -158,3 +160,18 @@ class TestClassNames:
     def test_other_lists_are_refused(self, teacher, student, message):
         with pytest.raises(ValueError, match=message):
             check_class_names(teacher, student)
+
+
+def test_limits_that_an_exported_network_has_built_in(capsys):
+    model = Exported.__new__(Exported)  # its file would take a minute to write
+    model.__dict__ |= {"iou_threshold": 0.7, "score_threshold": 0.3, "raw": False}
+    own = Limits(score=0.5, iou=0.7)
+    assert limits_for(model, own) == own
+    assert capsys.readouterr().out == ""
+    limits_for(model, Limits(score=0.01, iou=0.45, per_image=300))
+    assert capsys.readouterr().out == (
+        "the exported network's own limits hold: scores above 0.3, suppression at 0.7\n"
+        "the exported network finds at most 200 objects an image\n"
+    )
+    with pytest.raises(ValueError, match="--nms: built into an exported network"):
+        limits_for(model, Limits(score=0.5, iou=0.5))
