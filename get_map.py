@@ -79,7 +79,8 @@ def draw_plots(folder: Path, evaluator: Evaluator, samples: Sequence[Sample]) ->
 def check_outputs(config: MapConfig) -> None:
     """Raises ValueError, before the work, where its result cannot be written."""
     if config.json:
-        check_file(config.json, "--json", inputs=(config.weights, config.classes))
+        found = map(str, Path(config.detections).glob("*")) if config.detections else ()
+        check_file(config.json, "--json", inputs=(config.weights, config.classes, *found))
     if config.plots:
         check_folder(config.plots, "--plots")
     if config.save_detections:

@@ -18,11 +18,13 @@ from utils.cli import parse_arguments, run
 from utils.config import DataConfig, option
 from utils.data.store import open_store
 from utils.data.voc import check_splits
+from utils.engine.runs.folder import BEST, LAST
+from utils.engine.runs.log import METRICS
 from utils.files import check_file
 from utils.runtime.device import choose_device
 from utils.runtime.distributed import world_size
 from utils.show.examples import View
-from utils.show.run_page import PAGE, Run, read_run, run_page
+from utils.show.run_page import CONFIG, PAGE, Run, read_run, run_page
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,18 @@ def main(arguments: Sequence[str] | None) -> None:
     if len({run.name for run in runs}) < len(runs):
         runs = [one._replace(name=str(f)) for one, f in zip(runs, config.runs, strict=True)]
     out = config.out or page_of(config.runs)
-    check_file(out, "--out")
+    check_file(out, "--out", inputs=[config.teacher, *map(str, files_of(config.runs))])
     splits = config.split or tuple(runs[0].settings.get("val", ()))
     view = look(config, runs, splits) if splits else None
     if view is None:
         print("no split to detect in, so no AP and no pictures; --split names one")
     run_page(runs, view).write(out)
     print(f"page: {out}")
+
+
+def files_of(folders: Sequence[str]) -> list[Path]:
+    """What is read of runs, and must not be written over."""
+    return [Path(folder) / name for folder in folders for name in (BEST, LAST, CONFIG, METRICS)]
 
 
 def page_of(folders: Sequence[str]) -> Path:

@@ -33,6 +33,7 @@ from utils.data.augment import resize
 from utils.data.store import Store, open_store
 from utils.data.voc import check_splits
 from utils.engine.evaluation import Seen, channels_last, tell
+from utils.files import check_file, check_folder
 from utils.metrics.evaluator import Evaluator
 from utils.runtime.device import choose_device
 from utils.runtime.distributed import world_size
@@ -71,6 +72,7 @@ class ReportConfig(DataConfig):
 def main(arguments: Sequence[str] | None) -> None:
     """One pass over the split -> verdict in words, tables, JSON, a page with charts."""
     config = parse_arguments(ReportConfig, arguments, __doc__)
+    check_outputs(config)
     device = choose_device(config.device)
     check_splits(config.data, config.split, "--split")
     teacher, student, class_names = load_pair(config, device)
@@ -94,6 +96,15 @@ def main(arguments: Sequence[str] | None) -> None:
         print(f"page: {Path(config.out) / PAGE}")
     if not (config.tables or config.json or config.out):
         print("the numbers: --tables, --json FILE, or as a page with charts: --out FOLDER")
+
+
+def check_outputs(config: ReportConfig) -> None:
+    """Raises ValueError, before the work, where its result cannot be written."""
+    if config.json:
+        inputs = (config.teacher, config.student, config.classes)
+        check_file(config.json, "--json", inputs=inputs)
+    if config.out:
+        check_folder(config.out, "--out")
 
 
 def load_pair(config: ReportConfig, device: torch.device) -> tuple[SSD300, SSD300, tuple[str, ...]]:

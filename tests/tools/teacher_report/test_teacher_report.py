@@ -154,6 +154,8 @@ def test_refusals_are_one_line(
         (*pair, ["--student", ""], "--teacher and --student are needed"),
         (*pair, ["--split"], "--split names no split"),
         (*pair, ["--reg-m", "nan"], "--reg-m must be at least"),
+        (*pair, ["--json", pair[1]], "student.pth is read, too, and would be lost"),
+        (*pair, ["--out", pair[1]], "student.pth is no folder"),
     ]
     for teacher, student, extra, message in cases:
         assert script("tools.teacher_report", *on(drawn, teacher, student, *extra)) == 2
