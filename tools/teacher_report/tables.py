@@ -78,11 +78,12 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
 
 
 def labelled(report: Mapping[str, Any]) -> Iterator[tuple[str, Group]]:
-    """Every group with the name of its row: classes, sizes, all."""
+    """Every group with the name of its row: classes, sizes (a class may be called large), all."""
     yield from report["classes"].items()
-    limits = {"small": "small (to 32²)", "medium": "medium (to 96²)", "large": "large"}
-    yield from ((limits[size], group) for size, group in report["sizes"].items())
-    yield "all", report["all"]
+    limits = {"small": " (to 32²)", "medium": " (to 96²)", "large": ""}
+    for size, group in report["sizes"].items():
+        yield f"size {size}{limits[size]}", group
+    yield "all objects", report["all"]
 
 
 def ap(group: Group, protocol: str) -> list[str]:

@@ -167,7 +167,8 @@ def about_calibration(calibration: Mapping[str, Mapping[str, Any]]) -> str:
 
 def about_groups(report: Mapping[str, Any]) -> list[str]:
     """Which classes and sizes can be helped, which cannot, and where the teacher is the worse."""
-    groups = {**report["classes"], **report["sizes"]}
+    sizes = {f"{size} objects": group for size, group in report["sizes"].items()}
+    groups = {**report["classes"], **sizes}  # a class may be called large
     groups = {name: group for name, group in groups.items() if group["objects"]}
     helped = [
         f"{n} ({points(ap_of(g)['difference'], '+')})" for n, g in groups.items() if g["helps"]

@@ -141,11 +141,14 @@ class TestConclusions:
 
     def test_which_classes_and_where_the_teacher_is_worse(self) -> None:
         text = self.text(classes={"cat": group(), "dog": group(**WORSE_AP, **WORSE_BOX)})
-        assert "can help (points of AP to gain): cat (+23.8), small (+23.8)" in text
+        assert "can help (points of AP to gain): cat (+23.8), small objects (+23.8)" in text
         assert "It cannot help: dog (AP -10.0)." in text
         assert "worse than the student in AP: dog; box error: dog." in text
         text = self.text(classes={"cat": group(**UNSURE, **WORSE_BOX)})
         assert "cat (AP +23.8, but neither surer nor closer)" in text
+        text = self.text(classes={"large": group()})  # neither takes the other's place
+        assert "gain): large (+23.8), small objects" in text
+        assert "large objects (+23.8)" in text
         text = self.text()
         assert "It cannot help" not in text
         assert "nowhere worse" in text
@@ -192,8 +195,8 @@ def test_tables_have_a_row_for_everything_and_fit_a_terminal() -> None:
     values = report(**{"cat": group(), "a | b": group(**WORSE_AP)})
     for table in tables({**values, "conclusions": conclusions(values)}):
         names = [row[0] for row in table.rows]
-        assert names[:3] == ["cat", "a | b", "small (to 32²)"]
-        assert "all" in names
+        assert names[:3] == ["cat", "a | b", "size small (to 32²)"]
+        assert "all objects" in names
         assert all(len(row) == len(table.head) for row in table.rows)
         assert max(map(len, as_text(table).splitlines()[2:])) <= 100
     ap_row = tables(values)[0].rows[0]
