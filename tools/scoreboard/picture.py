@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from utils.files import whole
+from utils.show.draw import legible
+from utils.show.plots import SIZE, as_they_are
 
 MARKERS = "os^D"  # of ten networks each, in as many colours
 
@@ -38,12 +40,10 @@ def draw_scoreboard(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     axes = figure.add_subplot()
     best = front(points)
     line = [points[name] for name in best]
-    axes.plot(
-        *zip(*line, strict=True), color="gray", alpha=0.5, label="nothing is faster and better"
-    )
-    for number, (name, point) in enumerate(points.items()):
+    axes.plot(*zip(*line, strict=True), color="gray", alpha=0.5)
+    for number, point in enumerate(points.values()):
         marker = MARKERS[number // 10 % len(MARKERS)]
-        axes.plot(*point, marker, color=f"C{number % 10}", markersize=9, label=name)
+        axes.plot(*point, marker, color=f"C{number % 10}", markersize=9)
     axes.set_xscale("log")
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis("{x:g}")
@@ -52,6 +52,9 @@ def draw_scoreboard(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     axes.set_ylabel("mAP (VOC07), %")
     axes.grid(alpha=0.3, which="both")
     if points:
-        figure.legend(loc="outside right upper")
+        # With handles, or a name that begins with _ would be left out.
+        names = ["nothing is faster and better", *(legible(name, SIZE)[0] for name in points)]
+        legend = figure.legend(axes.lines, names, loc="outside right upper")
+        as_they_are(legend.get_texts())
     with whole(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=120)

@@ -27,7 +27,8 @@ def markdown(rows: Mapping[str, Row], split: Sequence[str], batch_size: int) -> 
         f"| {' '.join(split)} | " + " | ".join(title for title, _ in COLUMNS) + " |",
         "|---|" + "---:|" * len(COLUMNS),
     ]
-    lines += [f"| {' | '.join(cells)} |" for cells in cells_of(rows)]
+    cells = ([text.replace("|", "\\|") for text in row] for row in cells_of(rows))
+    lines += [f"| {' | '.join(row)} |" for row in cells]
     return "\n".join([*lines, "", note_of(batch_size), ""])
 
 

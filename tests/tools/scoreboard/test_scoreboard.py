@@ -12,7 +12,7 @@ from nets.saved import describe_network
 from nets.ssd import SSD300
 from tests.browser import check_page
 from tools.scoreboard.__main__ import split_entry
-from tools.scoreboard.picture import front
+from tools.scoreboard.picture import draw_scoreboard, front
 from tools.scoreboard.table import markdown
 from utils.data.voc import read_classes
 from utils.engine.runs.checkpoint import save_checkpoint
@@ -28,6 +28,13 @@ def test_the_front():
 def ap(value):
     coco = {"AP": value, "APs": math.nan, "APm": None, "APl": value}
     return {"voc07": {"mAP": value}, "voc10": {"mAP": value}, "coco": coco}
+
+
+def test_names_of_any_letters_are_drawn_and_listed(tmp_path):
+    scores = {"latency_ms": 3.0, "voc07": {"mAP": 0.5}}
+    draw_scoreboard(dict.fromkeys(("x$^$", "_student", "老师", "a|b"), scores), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    assert "| a\\|b |" in markdown({"a|b": ap(0.5)}, ["S/test"], 8)
 
 
 def test_the_table_leaves_open_what_is_unknown():
