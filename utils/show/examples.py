@@ -145,7 +145,8 @@ def pictures_of(view: View, example: Example) -> dict[str, Picture]:
     pictures = {"objects": draw_boxes(picture, there.boxes * scale, there.labels.tolist(), names)}
     for name, evaluator in reversed(view.networks.items()):
         found = shown(evaluator, sample)
-        pictures[name] = draw_boxes(
+        title = f"the run {name}" if name in pictures else name
+        pictures[title] = draw_boxes(
             picture, found.boxes * scale, found.labels.tolist(), names, found.scores.tolist()
         )
     return pictures

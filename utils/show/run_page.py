@@ -25,6 +25,8 @@ from utils.show.report import duration
 
 PAGE = "report.html"
 CONFIG = "config.json"
+# Settings without which there is nothing to say of a run.
+NEEDED = ("train", "val", "epochs", "val_every", "batch_size", "optimizer", "lr", "schedule")
 
 
 class Run(NamedTuple):
@@ -61,6 +63,8 @@ def read_run(folder: str | Path) -> Run:
         about = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(about["config"], dict):
             raise TypeError("config")
+        if missing := {*NEEDED} - {*about["config"]}:
+            raise LookupError(*missing)
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path}: not what a training writes; give a run's folder") from error
     return Run(folder.resolve().name, about, read_metrics(folder / METRICS))
@@ -144,7 +148,7 @@ def fact_of(run: Run) -> dict[str, str]:
     about, settings = run.about, run.settings
     origin = about.get("provenance", {})
     arithmetic = about.get("arithmetic", {})
-    shares = dict(re.findall(r"([\w-]+)\s*=\s*([\d.]+)", " ".join(settings.get("share", ()))))
+    shares = dict(re.findall(r"([\w-]+)\s*=\s*([^\s,=]+)", " ".join(settings.get("share", ()))))
     terms = [f"{100 * float(share):g} % {name}" for name, share in shares.items()]
     for name, value in settings.items():
         if name.endswith("_weight") and value and name.removesuffix("_weight") not in shares:

@@ -133,7 +133,12 @@ def test_what_was_validated_without_an_object_is_said(tmp_path: Path) -> None:
 
 
 def test_shares_stand_for_weights(tmp_path: Path) -> None:
-    settings = {**SETTINGS, "share": ["soft=0.3, cwd=0.2"], "soft_weight": 0.5, "distill": ["cwd"]}
+    settings = {
+        **SETTINGS,
+        "share": ["soft=3e-1, cwd=+0.2"],
+        "soft_weight": 0.5,
+        "distill": ["cwd"],
+    }
     text = run_page([read_run(write_run(tmp_path / "run", [0.2], config=settings))]).text()
     assert "30 % soft + 20 % cwd + 0.7 conf" in text
     assert "0.5 soft" not in text
@@ -171,7 +176,7 @@ def test_the_time_of_a_run(tmp_path: Path) -> None:
     assert [duration(s) for s in (42, 1000, 11000)] == ["42 s", "17 min", "3 h 3 min"]
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"config": 3}', "[1]"])
+@pytest.mark.parametrize("text", ["", "{}", '{"config": 3}', '{"config": {}}', "[1]"])
 def test_what_is_no_run_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="give the folder of a run"):
         read_run(tmp_path)
