@@ -52,6 +52,7 @@ CLAIMS = (
     Claim("fifth_neu_det: alone, 5400 steps, float32", FIFTH),
     Claim(CUT + "alone", CUT + "unlabelled"),
     Claim(CUT + "twice as long", CUT + "unlabelled"),
+    Claim("own_labels_neu_det: alone", "own_labels_neu_det: unlabelled"),
     Claim(CUT + "alone", CUT + "twice as long"),
     Claim(FIFTH_FOD + "alone", FIFTH_FOD + "unlabelled"),
     Claim(CUT_FOD + "alone", CUT_FOD + "unlabelled"),

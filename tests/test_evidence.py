@@ -15,7 +15,11 @@ from benchmarks.claims import CLAIMS, RESULTS, Claim, read_variant
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "benchmarks" / "evidence"
-ORDERS = (("cut", "fod", "fifth", "cut_fifth", "all_labels", "terms"), ("short",))
+ORDERS = (
+    ("cut", "fod", "fifth", "cut_fifth", "all_labels", "terms"),
+    ("own_labels",),
+    ("short",),
+)
 LISTS = ("fifth_neu_det/fifth", "fifth_neu_det/rest", "fifth_fod20/fifth", "fifth_fod20/rest")
 
 
