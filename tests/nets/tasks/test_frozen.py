@@ -88,7 +88,8 @@ def test_a_norm_that_follows_no_convolution_stays():
     found = frozen(model)
     assert [m.num_features for m in norms(found)] == [alone.num_features]
     with torch.no_grad():
-        torch.testing.assert_close(found(images()).logits, model.eval()(images()).logits)
+        theirs = model.eval()(images()).logits
+        torch.testing.assert_close(found(images()).logits, theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_it_does_not_learn_but_lets_learn():

@@ -219,7 +219,7 @@ def test_prune_then_distil_from_the_unpruned(student, drawn, tmp_path, script, c
     capsys.readouterr()
     again = ["--weights", tmp_path / "whole/best.pth", "--out", tmp_path / "again.pth"]
     assert script("tools.prune", *again, "--keep", 0.5) == 0
-    assert "--recipe scratch --train VOC2007/train" in capsys.readouterr().out
+    assert f"--recipe scratch --data {drawn} --train VOC2007/train" in capsys.readouterr().out
 
 
 class TestRefusals:
