@@ -66,6 +66,8 @@ def test_pages_of_a_run_and_of_two(
     page = (runs / "student/report.html").read_text("utf-8")
     assert "teacher voc07" in page  # it has seen all images of so small a split
     both = [runs / "student-teacher", runs / "student"]
+    line = refused("tools.report", both[0], "--out", f"{both[0]}/best.pth")
+    assert "best.pth is read, too, and would be lost" in line
     out, split = tmp_path / "both.html", ["--device", "cpu", "--split", "VOC2007/test"]
     split += ["--teacher", both[0] / "best.pth"]
     assert script("tools.report", *both, "--out", out, *split) == 0
@@ -145,6 +147,8 @@ def test_result_files_give_the_same_map(
     assert "is not in VOC2007/val" in refused(
         "get_map", "--data", drawn, "--split", "VOC2007/val", *files
     )
+    own = tmp_path / "files/comp4_det_test_disc.txt"
+    assert "disc.txt is read, too" in refused("get_map", *data, *files, "--json", own)
     assert "--detections needs --classes" in refused("get_map", *data, *files[:2])
     assert "give either --weights" in refused("get_map", *data, *files, *weights)
     line = refused("get_map", *data, *files, "--top-k", "5")
