@@ -107,12 +107,18 @@ def images_below(folder: Path) -> list[Path]:
 def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     """The files with one of some suffixes, in a folder and those below it, sorted.
 
-    Links to folders are followed, but not round in circles.
+    Links to folders are followed, but not round in circles, nor to what is below `folder` anyway.
     """
-    wanted, found = set(suffixes), []
+    wanted, found, root = set(suffixes), [], folder.resolve()
     for place, folders, files in os.walk(folder, followlinks=True):
         above = {p.resolve() for p in (Path(place), *Path(place).parents)}
-        folders[:] = [f for f in folders if Path(place, f).resolve() not in above]
+        paths = {name: Path(place, name) for name in folders}
+        folders[:] = [
+            name
+            for name, path in paths.items()
+            if path.resolve() not in above
+            and not (path.is_symlink() and path.resolve().is_relative_to(root))
+        ]
         found += [Path(place, file) for file in files if Path(file).suffix.lower() in wanted]
     return sorted(found)
 

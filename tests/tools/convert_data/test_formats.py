@@ -118,7 +118,10 @@ def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images/train").symlink_to(tmp_path / "far")
     (tmp_path / "far/round").symlink_to(tmp_path / "far")
-    assert images_below(tmp_path / "images") == [tmp_path / "images/train/7.jpg"]
+    save_picture(tmp_path / "images/val/8.jpg", (9, 9))
+    (tmp_path / "images/also").symlink_to(tmp_path / "images/val")
+    found = [path.relative_to(tmp_path).as_posix() for path in images_below(tmp_path / "images")]
+    assert found == ["images/train/7.jpg", "images/val/8.jpg"]
 
 
 def test_coco_categories_of_one_id_are_refused(tmp_path: Path) -> None:
