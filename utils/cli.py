@@ -17,7 +17,7 @@ import torch
 from utils.config import TrainConfig, flag
 from utils.engine.interrupts import Stopped
 from utils.files import described
-from utils.runtime.distributed import is_main, processes
+from utils.runtime.distributed import processes
 from utils.runtime.memory import keep_freed_memory
 from utils.suggest import meant
 
@@ -57,9 +57,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=program(), allow_abbrev=False, **keywords)
 
     def error(self, message: str) -> NoReturn:
-        """Prints one line, in one process, and exits with status 2."""
-        message += self.meant(message)
-        self.exit(2, f"{line(f'{self.prog}: {message} (see --help)')}\n" if is_main() else None)
+        """Leaves the one line and the exit status to `run`.
+
+        Of several processes whichever is the first to fail speaks: once it has ended, torchrun may
+        stop the others before they could.
+        """
+        raise ValueError(f"{message}{self.meant(message)} (see --help)")
 
     def meant(self, message: str) -> str:
         """What a misspelt flag or choice that argparse complains about probably was."""
@@ -83,8 +86,7 @@ def parse_arguments(
         about: what --help says first; default: the docstring of the schema.
 
     Raises:
-        ValueError: a value is out of range.
-        SystemExit: unknown flag, or a value of the wrong type; status 2 after one line.
+        ValueError: unknown flag; a value of the wrong type, or out of range.
     """
     examples = "\n".join(f"  {text}" for text in getattr(schema, "example_lines", ()))
     parser = Parser(

@@ -94,8 +94,8 @@ def check_training(words: Sequence[str], ranges: Mapping[str, Range]) -> Distill
 
     Raises:
         ValueError: they set what the search decides (a share there is the first trial's), name no
-            teacher or nothing to validate on, or a default lies outside its range.
-        SystemExit: unknown flag, or a value of the wrong type; status 2 after one line.
+            teacher or nothing to validate on, or a default lies outside its range; or
+            `parse_arguments` refuses one.
     """
     given = {word.partition("=")[0] for word in words if word.startswith("--")}
     for word in OWN:

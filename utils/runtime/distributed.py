@@ -43,6 +43,8 @@ def processes() -> Iterator[None]:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=own_rank, world_size=size
         )
+        # One that failed now would leave the others with half a network, and them to complain.
+        barrier()
         with only_the_main_prints():
             yield
     except BaseException as error:
