@@ -138,15 +138,18 @@ def test_the_scaler_of_fp16_skips_a_step_that_overflows_and_goes_on(
     trainer: Callable[..., Trainer], device: torch.device
 ) -> None:
     run = trainer(alone(), Precision(device, torch.float16))
-    # Gradients of about 1 overflow (beyond 2^16) times 2^60 and 2^35, and not times 2^10.
-    run.scaler = torch.GradScaler(device.type, init_scale=2.0**60, backoff_factor=2.0**-25)
+    # Gradients of about 1 overflow (beyond 2^16) times 2^60, and not times 2^10.
+    run.scaler = torch.GradScaler(device.type, init_scale=2.0**60, backoff_factor=2.0**-50)
     before = {name: p.detach().clone() for name, p in run.task.named_parameters()}
-    run.train_one_epoch()
+    run.prepare()
+    (batch,) = run.store.batches([run.order.indices(0)[:2]])  # a CPU takes seconds for two
+    run.step(run.shown(batch, 0))
     assert run.scaler.get_scale() == 2.0**10
     for name, parameter in run.task.named_parameters():
         assert torch.equal(parameter, before[name]), name
-    run.train_one_epoch()
+    run.step(run.shown(batch, 1))
     assert run.scaler.get_scale() == 2.0**10
-    for name, parameter in run.task.named_parameters():
-        assert parameter.isfinite().all(), name
-        assert not torch.equal(parameter, before[name]), name
+    now = dict(run.task.named_parameters())
+    assert all(parameter.isfinite().all() for parameter in now.values())
+    moved = {name for name, parameter in now.items() if not torch.equal(parameter, before[name])}
+    assert len(moved) > 0.9 * len(now)  # two images may have no prior on a coarse map
