@@ -148,11 +148,12 @@ def test_every_number_in_bold_is_checked():
 
 
 def test_presets():
-    pattern = r"^\| `(\w+)`" + r" \| `?([\w.()=]+)`?" * 3 + r" \|$"
+    pattern = r"^\| `(\w+)`" + r" \| `?([\w.()=]+)`?" * 4 + r" \|$"
     rows = re.findall(pattern, section("Presets"), re.MULTILINE)
-    for column, name in ((1, "tutorial"), (2, "paper"), (3, "soft")):
+    for column, name in enumerate(DistillConfig.presets, 1):
         decided = {key: str(value) for key, value in DistillConfig.presets[name].items()}
-        decided["distill"] = " ".join(DistillConfig.presets[name]["distill"]) or "none"
+        for words in ("distill", "share"):
+            decided[words] = " ".join(DistillConfig.presets[name][words]) or "none"
         assert {row[0]: row[column] for row in rows} == decided
     defaults = DistillConfig(neg_pos_ratio=3.0)
     assert (defaults.pos_w, defaults.negatives_for_hard) == (1.0, 100)

@@ -45,20 +45,21 @@ WEIGHTS = ("soft_weight", "conf_weight", "l2_weight", "loc_weight", "temperature
 
 
 def numbers(config: DistillConfig) -> list[float]:
-    """What a preset decides, but for the distillers."""
+    """What a preset decides, but for the distillers and shares."""
     return [getattr(config, name) for name in WEIGHTS]
 
 
 def test_a_preset_decides_what_is_not_given() -> None:
     expected = {
-        "tutorial": ([0.3, 0.7, 0.5, 1.0, 1.0, 1.5], ()),
-        "paper": ([0.5, 0.5, 0.5, 1.0, 1.0, 1.5], ("hint(weight=0.5)",)),
-        "soft": ([0.5, 1.0, 0.0, 1.0, 2.0, 1.0], ()),
+        "tutorial": ([0.3, 0.7, 0.5, 1.0, 1.0, 1.5], (), ()),
+        "paper": ([0.5, 0.5, 0.5, 1.0, 1.0, 1.5], ("hint(weight=0.5)",), ()),
+        "soft": ([0.5, 1.0, 0.0, 1.0, 2.0, 1.0], (), ()),
+        "objectness": ([0.0, 1.0, 0.0, 1.0, 2.0, 1.0], ("objectness",), ("objectness=0.2",)),
     }
     assert set(DistillConfig.presets) == set(expected)
     for preset, values in expected.items():
         config = DistillConfig(preset=preset)
-        assert (numbers(config), config.distill) == values
+        assert (numbers(config), config.distill, config.share) == values
         assert parse_arguments(DistillConfig, ["--preset", preset]) == config
     assert DistillConfig() == parse_arguments(DistillConfig, []) == DistillConfig(preset="soft")
 
@@ -76,13 +77,22 @@ def test_what_is_given_beats_the_preset() -> None:
     assert DistillConfig(preset="paper", soft_weight=0).soft_weight == 0
 
 
+def test_shares_of_a_preset_are_those_of_its_own_terms() -> None:
+    assert DistillConfig(preset="objectness", distill=("cwd",)).share == ()
+    assert DistillConfig(preset="objectness", share=()).distill == ("objectness",)
+    louder = ["--preset", "objectness", "--share", "objectness=0.3"]
+    assert parse_arguments(DistillConfig, louder).share == ("objectness=0.3",)
+
+
 def test_a_config_holds_numbers_whatever_is_replaced_in_it() -> None:
     config = DistillConfig(preset="soft", temperature=3)
     assert None not in [getattr(config, name) for name in DistillConfig.presets["soft"]]
     assert dataclasses.replace(config, resume=True) == DistillConfig(
         preset="soft", temperature=3, resume=True
     )
-    with pytest.raises(ValueError, match=r"--preset must be one of tutorial, paper, soft: 'best'"):
+    with pytest.raises(
+        ValueError, match=r"--preset must be one of tutorial, paper, soft, .*: 'best'"
+    ):
         DistillConfig(preset="best")
 
 
@@ -94,6 +104,8 @@ def test_a_config_holds_numbers_whatever_is_replaced_in_it() -> None:
         TrainConfig(weights="a b.pth"),
         DistillConfig(),
         DistillConfig(preset="soft", soft_weight=0.3, distill=("cwd(tau=1)", "mgd")),
+        DistillConfig(preset="objectness"),
+        DistillConfig(preset="objectness", distill=("objectness(weight=300.0)",)),
         DistillConfig(preset="paper", distill=(), weights="x.pth", backbone="vgg16", kd_epochs=-2),
         DistillConfig(reg_m=-1e-5),
         DistillConfig(share=("soft=0.4, cwd=0.2",), distill=("cwd",), name="it's"),
@@ -114,7 +126,8 @@ def test_help_says_what_each_preset_decides(capsys: pytest.CaptureFixture[str]) 
         parse_arguments(DistillConfig, ["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "the background column in the soft-target loss (default: tutorial 1.5, paper" in text
-    assert "(default: tutorial none, paper hint(weight=0.5), soft none)" in text
+    assert "(default: tutorial none, paper hint(weight=0.5), soft none, objectness" in text
+    assert "soft none, objectness objectness=0.2)" in text
     assert "in squared encoded units (default: 0.0)" in text
 
 
@@ -142,7 +155,11 @@ def test_values_are_parsed_by_their_type() -> None:
         (DistillConfig, ["--reg-m", "nan"], "--reg-m must be at least -1000000000.0, not nan"),
         (TrainConfig, ["--name", ""], "--name must be a folder name"),
         (DistillConfig, ["--neg-w", "-1"], "--neg-w must be at least 0"),
-        (DistillConfig, ["--share", "soft=0.4", "--ledger-every", "0"], "--share follows the ledg"),
+        (
+            DistillConfig,
+            ["--share", "soft=0.4", "--ledger-every", "0"],
+            "--share soft=0.4 .given, or",
+        ),
         (DistillConfig, ["--kd-epochs", "-3", "--epochs", "2"], "--kd-epochs -3 is more than the"),
         (MapConfig, [], "give either --weights"),
         (PredictConfig, ["--weights", "x"], "--weights and --source are needed"),

@@ -29,6 +29,7 @@ class DistillConfig(TrainConfig):
             "temperature": 1.0,
             "neg_w": 1.5,
             "distill": (),
+            "share": (),
         },
         # Chen et al., NIPS 2017, sec. 4: mu = 0.5 shares the classification loss, nu = 0.5; the
         # hint has gamma = 0.5 in eq. 1.
@@ -40,6 +41,7 @@ class DistillConfig(TrainConfig):
             "temperature": 1.0,
             "neg_w": 1.5,
             "distill": ("hint(weight=0.5)",),
+            "share": (),
         },
         # docs/evidence.md: objects as without a teacher, and soft targets that nowhere did harm;
         # with neg_w 1 the teacher itself is the optimum.
@@ -51,6 +53,19 @@ class DistillConfig(TrainConfig):
             "temperature": 2.0,
             "neg_w": 1.0,
             "distill": (),
+            "share": (),
+        },
+        # docs/evidence.md: the one term that brought a student more than its labels did. What a
+        # weight means differs by hundreds between teachers, hence a share.
+        "objectness": {
+            "soft_weight": 0.0,
+            "conf_weight": 1.0,
+            "l2_weight": 0.0,
+            "loc_weight": 1.0,
+            "temperature": 2.0,
+            "neg_w": 1.0,
+            "distill": ("objectness",),
+            "share": ("objectness=0.2",),
         },
     }
 
@@ -82,7 +97,7 @@ class DistillConfig(TrainConfig):
     pos_w: float = option(1.0, "weight of the class columns in the soft-target loss")
     reg_m: float = option(0.0, "margin of the teacher bound, in squared encoded units")
     share: tuple[str, ...] = option(
-        (),
+        None,
         "which part of the gradient at the source maps terms are to have, e.g. 'soft=0.4, "
         "cwd=0.2'; their weights follow the ledger",
     )
@@ -130,6 +145,8 @@ class DistillConfig(TrainConfig):
         """Lets the preset decide what is not given; refuses values that no run can work with."""
         if self.preset not in self.presets:
             raise ValueError(f"--preset must be one of {', '.join(self.presets)}: {self.preset!r}")
+        if self.distill is not None and self.share is None:
+            object.__setattr__(self, "share", ())  # a preset's shares are those of its own terms
         for name, value in self.presets[self.preset].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -148,7 +165,10 @@ class DistillConfig(TrainConfig):
         if (self.memo or self.memo_best_effort) and not self.teacher_views:
             raise ValueError("--memo needs --teacher-views, such as 20; without, nothing is kept")
         if self.share and not self.ledger_every:
-            raise ValueError("--share follows the ledger, which --ledger-every 0 turns off")
+            raise ValueError(
+                f"--share {' '.join(self.share)} (given, or by --preset) follows the ledger, which "
+                "--ledger-every 0 turns off"
+            )
         above(self, 0, "temperature")
         self.check_first_stage()
         self.check_unlabelled()

@@ -21,12 +21,17 @@ from utils.config import DistillConfig
 
 
 def test_every_range_holds_the_presets():
-    assert set(DistillConfig.presets["paper"]) - {"distill"} < set(RANGES)
+    assert set(DistillConfig.presets["paper"]) - {"distill", "share"} < set(RANGES)
     for preset in DistillConfig.presets:
         config = parse_arguments(DistillConfig, ["--preset", preset])
         for name, (low, high, _) in RANGES.items():
-            off = (preset, name) == ("soft", "l2_weight")
-            assert getattr(config, name) == 0 if off else low <= getattr(config, name) <= high
+            value = getattr(config, name)
+            off = value == 0 and (preset, name) in {
+                ("soft", "l2_weight"),
+                ("objectness", "l2_weight"),
+                ("objectness", "soft_weight"),
+            }
+            assert off or low <= value <= high
 
 
 def test_ranges_are_overridden():
