@@ -40,6 +40,7 @@ ALL = "all_labels_neu_det: "
 ALL_FOD = "all_labels_fod20: "
 LONGER = "longer_neu_det: "
 LONGER_FOD = "longer_fod20: "
+TERMS = "terms_confirmed_neu_det: "
 TEST = ("test",)
 
 CLAIMS = (
@@ -53,6 +54,9 @@ CLAIMS = (
     Claim(CUT + "alone", CUT + "unlabelled"),
     Claim(CUT + "twice as long", CUT + "unlabelled"),
     Claim("own_labels_neu_det: alone", "own_labels_neu_det: unlabelled"),
+    Claim(TERMS + "alone", TERMS + "objectness"),
+    Claim(TERMS + "alone", TERMS + "twice as long"),
+    Claim(TERMS + "twice as long", TERMS + "objectness"),
     Claim(CUT + "alone", CUT + "twice as long"),
     Claim(FIFTH_FOD + "alone", FIFTH_FOD + "unlabelled"),
     Claim(CUT_FOD + "alone", CUT_FOD + "unlabelled"),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All labels, and longer runs: docs/evidence.md. After cut.sh, fod.sh and cut_fifth.sh, whose teachers and cut networks
-# it takes. Some fifteen hours of one core. Started again it goes on where it was.
+# it takes. Some seventeen hours of one core. Started again it goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS=1
@@ -13,6 +13,11 @@ python -m tools.compare --out $out/all --teacher $out/teacher/best.pth --seeds 5
     --variant "cut: --alone $from --epochs 60" "cut, soft: --preset soft --teacher-views 20 $from --epochs 60" \
               "cut, 120 epochs: --alone $from --epochs 120" \
     -- --train neu_det/train --classes VOCdevkit/neu_det/classes.txt "${shared[@]}" --epochs 120
+# `objectness`, as terms.sh has it for a fifth of the labels.
+python -m tools.compare --out $out/all_objectness --teacher $out/teacher/best.pth --seeds 3 --test neu_det/test \
+    --variant "objectness: --preset soft --soft-weight 0 --distill objectness --share objectness=0.2 --teacher-views 20" \
+    -- --train neu_det/train --classes VOCdevkit/neu_det/classes.txt "${shared[@]}" \
+    --weights $out/cut.pth --backbone 'resnet18(width=0.25)' --recipe scratch --epochs 60
 
 # Twice as long as the longest of these.
 python -m tools.compare --out $out/longer --teacher $out/teacher/best.pth --seeds 3 --test neu_det/test --variant "cut: --alone $from" \
