@@ -69,6 +69,7 @@ CLAIMS = (
     Claim(ALL + "alone", ALL + "cut, 120 epochs"),
     Claim(ALL + "cut", ALL + "cut, 120 epochs"),
     Claim(ALL + "cut", ALL + "cut, soft"),
+    Claim("all_objectness_neu_det: alone", "all_objectness_neu_det: objectness"),
     Claim(ALL + "alone", LONGER + "alone"),
     Claim(LONGER + "alone", ALL + "cut"),
     Claim(LONGER + "alone", ALL + "cut, 120 epochs"),
