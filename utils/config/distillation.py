@@ -1,9 +1,10 @@
-"""Settings of stage 2, and the presets that decide some of them."""
+"""Settings of stage 2."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from utils.config.options import LARGEST, above, at_least, option
+from utils.config.presets import PRESETS
 from utils.config.training import TrainConfig
 
 # How loud a teacher is in the course of a run, see nets/tasks/schedule.py.
@@ -20,54 +21,7 @@ class DistillConfig(TrainConfig):
         "train_kd.py --teacher logs/teacher/best.pth --preset soft --distill 'cwd(weight=80)' pkd",
         "train_kd.py --teacher-backbone resnet34 --teacher-epochs 30 --backbone mobilenetv2",
     )
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tutorial": {
-            "soft_weight": 0.3,
-            "conf_weight": 0.7,
-            "l2_weight": 0.5,
-            "loc_weight": 1.0,
-            "temperature": 1.0,
-            "neg_w": 1.5,
-            "distill": (),
-            "share": (),
-        },
-        # Chen et al., NIPS 2017, sec. 4: mu = 0.5 shares the classification loss, nu = 0.5; the
-        # hint has gamma = 0.5 in eq. 1.
-        "paper": {
-            "soft_weight": 0.5,
-            "conf_weight": 0.5,
-            "l2_weight": 0.5,
-            "loc_weight": 1.0,
-            "temperature": 1.0,
-            "neg_w": 1.5,
-            "distill": ("hint(weight=0.5)",),
-            "share": (),
-        },
-        # docs/evidence.md: objects as without a teacher, and soft targets that nowhere did harm;
-        # with neg_w 1 the teacher itself is the optimum.
-        "soft": {
-            "soft_weight": 0.5,
-            "conf_weight": 1.0,
-            "l2_weight": 0.0,
-            "loc_weight": 1.0,
-            "temperature": 2.0,
-            "neg_w": 1.0,
-            "distill": (),
-            "share": (),
-        },
-        # docs/evidence.md: the one term that brought a student more than its labels did, a fifth
-        # of them. What a weight means differs by hundreds between teachers, hence a share.
-        "objectness": {
-            "soft_weight": 0.0,
-            "conf_weight": 1.0,
-            "l2_weight": 0.0,
-            "loc_weight": 1.0,
-            "temperature": 2.0,
-            "neg_w": 1.0,
-            "distill": ("objectness",),
-            "share": ("objectness=0.2",),
-        },
-    }
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
 
     name: str = option("student", "the run's folder under --logs")
     backbone: str = option(
@@ -80,7 +34,7 @@ class DistillConfig(TrainConfig):
         True, "start a teacher that is trained first from ImageNet weights, whatever the student"
     )
     preset: str = option(
-        "soft", "decides those settings whose defaults name presets", tuple(presets)
+        "soft", "decides those settings whose defaults name presets", tuple(PRESETS)
     )
     # None is what a preset decides; a config that has been made holds the value. To
     # `dataclasses.replace` that value counts as given, so another preset does not change it.
