@@ -28,6 +28,7 @@ from tools.tune.search import (
     defaults,
     search_ranges,
     trial_words,
+    usual_search,
 )
 from tools.tune.trials import Ending, failure, follow, start_student
 from utils.cli import parse_arguments, run
@@ -51,8 +52,10 @@ class TuneConfig:
         0.0, "start no trial after so many minutes of this command; 0: no limit"
     )
     search: tuple[str, ...] = option(
-        ("soft_weight", "conf_weight", "loc_weight", "temperature", "neg_w"),
-        "settings to search; share.soft is what --share says of soft, which then beats its weight",
+        (),
+        "settings to search; without: how loud each term is, and T and neg_w of soft targets, but "
+        "for what is given after --; share.soft is what --share says of soft, which then beats its "
+        "weight",
         tuple(KNOWN),
     )
     range: tuple[str, ...] = option((), "other ranges, as NAME=LOW:HIGH")
@@ -66,8 +69,8 @@ class TuneConfig:
         at_least(self, 1, "startup")
         if not self.trials and not self.minutes:
             raise ValueError("no budget; pass --trials 30, --minutes 60 or both")
-        if not self.search or len(set(self.search)) < len(self.search):
-            raise ValueError(f"--search must name settings, each once, not {list(self.search)}")
+        if len(set(self.search)) < len(self.search):
+            raise ValueError(f"--search must name each setting once, not {list(self.search)}")
 
 
 class Unfinished(Exception):  # noqa: N818  # the search goes on
@@ -86,7 +89,7 @@ class Search:
     def __init__(self, config: TuneConfig, words: Sequence[str], signals: StopSignals) -> None:
         self.config, self.words, self.signals = config, words, signals
         self.out = Path(config.out)
-        self.ranges = search_ranges(config.search, config.range)
+        self.ranges = search_ranges(config.search or usual_search(words), config.range)
         self.training = check_training(words, self.ranges)
         check_inputs(self.training)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -192,7 +195,7 @@ class Search:
     def write_table(self) -> None:
         """Writes what the study knows by now."""
         with self.lock():
-            shares = studies.importances(self.study, self.config.search)
+            shares = studies.importances(self.study, list(self.ranges))
             trials = studies.trials_of(self.study)
             write_report(self.out, trials, self.ranges, shares, self.words)
 
@@ -210,7 +213,7 @@ class Search:
                 "that, then the same command goes on"
             )
         with self.lock():
-            pictures = draw(self.out, self.study, self.config.search)
+            pictures = draw(self.out, self.study, list(self.ranges))
         print(summary(trials, self.words))
         drawn = f"; pictures: {', '.join(pictures)}" if pictures else ""
         print(f"table: {self.out / 'trials.md'}, trials.json{drawn}")

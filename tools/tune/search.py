@@ -51,6 +51,33 @@ FIFTH = 0.2  # the share that a search begins with where `--share` does not say
 KNOWN = RANGES | SHARES
 
 
+def given_flags(words: Sequence[str]) -> set[str]:
+    """The flags among words: `["--lr=1", "--val", "x"]` -> `{"--lr", "--val"}`."""
+    return {word.partition("=")[0] for word in words if word.startswith("--")}
+
+
+def usual_search(words: Sequence[str]) -> tuple[str, ...]:
+    """What to search where nobody says: how loud each term of the trials is, by its share or its
+    weight, and what belongs to soft targets; but nothing that is given.
+
+    Args:
+        words: the flags of train_kd.py.
+
+    Raises:
+        ValueError: all is given; or `parse_arguments` refuses a word.
+    """
+    config, given = parse_arguments(DistillConfig, words), given_flags(words)
+    shares = read_shares(config.share)
+    names = [] if "--share" in given else [SHARE + name for name in shares]
+    names += [f"{t}_weight" for t in TERMS if t not in shares and getattr(config, f"{t}_weight")]
+    if config.soft_weight or "soft" in shares:
+        names += ["temperature", "neg_w"]
+    search = tuple(name for name in names if flag(name) not in given)
+    if not search:
+        raise ValueError("nothing is left to search: all is given (after --); name it in --search")
+    return search
+
+
 def search_ranges(search: Sequence[str], overrides: Sequence[str]) -> dict[str, Range]:
     """The ranges of the settings to search, of `KNOWN` unless overridden.
 
@@ -97,7 +124,7 @@ def check_training(words: Sequence[str], ranges: Mapping[str, Range]) -> Distill
             teacher or nothing to validate on, or a default lies outside its range; or
             `parse_arguments` refuses one.
     """
-    given = {word.partition("=")[0] for word in words if word.startswith("--")}
+    given = given_flags(words)
     for word in OWN:
         if word in given:
             raise ValueError(f"{word} (after --) is not for trials; leave it out")

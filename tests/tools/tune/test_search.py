@@ -15,6 +15,7 @@ from tools.tune.search import (
     search_ranges,
     settings_flags,
     trial_words,
+    usual_search,
 )
 from utils.cli import parse_arguments
 from utils.config import DistillConfig
@@ -106,6 +107,35 @@ def test_searched_shares_leave_something():
     search_ranges(["share.soft", "share.cwd"], [])
     with pytest.raises(ValueError, match=r"share.soft, share.cwd, share.mgd may add up to 1 or mo"):
         search_ranges(["share.soft", "share.cwd", "share.mgd"], [])
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["--preset", "soft"], "soft_weight conf_weight loc_weight temperature neg_w"),
+        (
+            ["--preset", "tutorial", "--neg-w=1"],
+            "soft_weight conf_weight l2_weight loc_weight temperature",
+        ),
+        (["--preset", "objectness"], "share.objectness conf_weight loc_weight"),
+        (["--preset", "soft", "--share", "soft=0.3"], "conf_weight loc_weight temperature neg_w"),
+        (["--preset", "objectness", "--distill", "cwd"], "conf_weight loc_weight"),
+    ],
+)
+def test_a_search_that_nobody_names_is_of_the_terms_there_are(teacher, words, names):
+    assert " ".join(usual_search(words)) == names
+    words = ["--teacher", teacher, "--val", "VOC2007/val", *words]
+    check_training(words, search_ranges(usual_search(words), []))
+
+
+def test_what_is_given_is_not_searched(teacher):
+    words = ["--teacher", teacher, "--val", "VOC2007/val", "--temperature", "2"]
+    assert "temperature" not in usual_search(words)
+    with pytest.raises(ValueError, match=r"--temperature \(after --\) is searched; leave it out"):
+        check_training(words, search_ranges(["temperature"], []))
+    words = ["--preset", "objectness", "--share", "objectness=0.3"]
+    with pytest.raises(ValueError, match="nothing is left to search: all is given"):
+        usual_search([*words, "--conf-weight", "1", "--loc-weight=1"])
 
 
 def test_training_flags_decide_the_default(teacher):

@@ -280,12 +280,11 @@ def test_what_a_dead_worker_left_is_tried_again(
 
 REFUSED = {
     "budget": (["--trials", "0"], "no budget; pass --trials 30, --minutes 60 or both"),
-    "search": (["--search"], "--search must name settings, each once, not []"),
+    "search": (["--search", "neg_w", "neg_w"], "--search must name each setting once, not ['neg"),
     "setting": (["--search", "lr"], "invalid choice: 'lr'"),
     "range": (["--range", "neg_w=3:1"], "--range neg_w=3:1: must be finite numbers"),
     "storage": (["--storage", "nonsense"], "--storage cannot be opened: Could not parse"),
     "driver": (["--storage", "oracle+nonsense://x"], "--storage cannot be opened"),
-    "searched": (["--", "--temperature", "2"], "--temperature (after --) is searched"),
     "name": (["--", "--name", "x"], "--name (after --) is not for trials; leave it out"),
     "epochs": (["--", "--epoch", "3"], "unrecognized arguments: --epoch 3"),
     "teacher": (["--", "--teacher", ""], "--teacher is missing"),
