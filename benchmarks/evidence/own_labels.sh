@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A teacher that knows a fifth of the labels, like its student, and finds objects in the other pictures: docs/evidence.md.
-# Some two hours of one core. Started again it goes on where it was; needs the extra `prune`.
+# A teacher that knows a fifth of the labels, like its student: what it says of them, and in the other pictures finds; docs/evidence.md.
+# Some four hours of one core. Started again it goes on where it was; needs the extra `prune`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS=1
@@ -15,4 +15,5 @@ python train_teacher.py "${shared[@]}" --val neu_det/val --val-every 50 --epochs
 
 python -m tools.compare --out $out/own --teacher $out/own_teacher/best.pth --seeds 5 --test neu_det/test \
     --variant "unlabelled: --preset soft --unlabelled neu_det/rest --unlabelled-fraction 0.75 --pseudo-doubt 0.2 --teacher-views 30 --epochs 25" \
+    "objectness: --preset objectness" "twice as long: --alone --epochs 208" \
     -- "${shared[@]}" --weights $out/own_cut.pth --val-every 0 --epochs 104
