@@ -84,6 +84,20 @@ def test_shares_of_a_preset_are_those_of_its_own_terms() -> None:
     assert parse_arguments(DistillConfig, louder).share == ("objectness=0.3",)
 
 
+def test_settings_of_soft_targets_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"--temperature 4 is of soft targets, .* or --preset sof"):
+        DistillConfig(preset="objectness", temperature=4)
+    with pytest.raises(ValueError, match=r"--neg-w 1 is of soft targets.* by --preset tutorial"):
+        parse_arguments(
+            DistillConfig, ["--preset", "tutorial", "--soft-weight", "0", "--neg-w", "1"]
+        )
+    config = DistillConfig(preset="objectness", soft_weight=0.5, temperature=4)
+    assert config.share == ("objectness=0.2",)
+    heard = ("cwd=0.1, soft=0.3",)
+    config = DistillConfig(preset="objectness", distill=("cwd",), share=heard, temperature=4)
+    assert config.soft_weight == 0
+
+
 def test_a_config_holds_numbers_whatever_is_replaced_in_it() -> None:
     config = DistillConfig(preset="soft", temperature=3)
     assert None not in [getattr(config, name) for name in DistillConfig.presets["soft"]]
@@ -104,7 +118,7 @@ def test_a_config_holds_numbers_whatever_is_replaced_in_it() -> None:
         TrainConfig(weights="a b.pth"),
         DistillConfig(),
         DistillConfig(preset="soft", soft_weight=0.3, distill=("cwd(tau=1)", "mgd")),
-        DistillConfig(preset="objectness"),
+        DistillConfig(preset="soft"),
         DistillConfig(preset="objectness", distill=("objectness(weight=300.0)",)),
         DistillConfig(preset="paper", distill=(), weights="x.pth", backbone="vgg16", kd_epochs=-2),
         DistillConfig(reg_m=-1e-5),

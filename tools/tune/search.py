@@ -146,6 +146,8 @@ def check_training(words: Sequence[str], ranges: Mapping[str, Range]) -> Distill
                 f"--range {name}={low:g}:{high:g} leaves out {default:g}, the default, which the "
                 "first trial has; widen it"
             )
+    highest = settings_flags({name: scope.high for name, scope in ranges.items()})
+    parse_arguments(DistillConfig, [*words, *highest])  # refuses what no term would hear of
     return config
 
 

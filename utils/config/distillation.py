@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from utils.config.options import LARGEST, above, at_least, option
+from utils.config.options import LARGEST, above, at_least, flag, option
 from utils.config.presets import PRESETS
 from utils.config.training import TrainConfig
 
@@ -124,8 +124,22 @@ class DistillConfig(TrainConfig):
                 "--ledger-every 0 turns off"
             )
         above(self, 0, "temperature")
+        self.check_soft_targets()
         self.check_first_stage()
         self.check_unlabelled()
+
+    def check_soft_targets(self) -> None:
+        """Refuses settings of soft targets that nobody would ever hear of."""
+        shares = [part.strip() for text in self.share for part in text.split(",")]
+        if self.soft_weight or any(part.startswith("soft") for part in shares):
+            return
+        for name in ("temperature", "neg_w"):
+            value = getattr(self, name)
+            if value != self.presets[self.preset][name]:
+                raise ValueError(
+                    f"{flag(name)} {value:g} is of soft targets, whose weight is 0 (given, or by "
+                    f"--preset {self.preset}); pass --soft-weight, too, or --preset soft"
+                )
 
     def check_first_stage(self) -> None:
         """Refuses what no teacher can be trained with, or is there for none."""

@@ -129,9 +129,12 @@ def test_a_search_that_nobody_names_is_of_the_terms_there_are(teacher, words, na
 
 
 def test_what_is_given_is_not_searched(teacher):
-    words = ["--teacher", teacher, "--val", "VOC2007/val", "--temperature", "2"]
+    words = ["--teacher", teacher, "--val", "VOC2007/val", "--preset", "soft", "--temperature", "3"]
     assert "temperature" not in usual_search(words)
     with pytest.raises(ValueError, match=r"--temperature \(after --\) is searched; leave it out"):
+        check_training(words, search_ranges(["temperature"], []))
+    words = ["--teacher", teacher, "--val", "VOC2007/val", "--preset", "objectness"]
+    with pytest.raises(ValueError, match=r"--temperature 8 is of soft targets, whose weight is 0"):
         check_training(words, search_ranges(["temperature"], []))
     words = ["--preset", "objectness", "--share", "objectness=0.3"]
     with pytest.raises(ValueError, match="nothing is left to search: all is given"):

@@ -28,7 +28,16 @@ def training(drawn: Path, untrained: Path) -> list[str]:
     """What follows `--`, and `--`."""
     words = ["--", "--teacher", untrained, "--backbone", NETWORK, "--no-pretrained", "--epochs", 3]
     words += ["--data", drawn, "--classes", drawn / "VOC2007/classes.txt", "--device", "cpu"]
-    words += ["--train", "VOC2007/train", "--val", "VOC2007/val", "--batch-size", 4]
+    words += [
+        "--train",
+        "VOC2007/train",
+        "--val",
+        "VOC2007/val",
+        "--batch-size",
+        4,
+        "--preset",
+        "soft",
+    ]
     return [str(word) for word in words]
 
 
