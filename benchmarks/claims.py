@@ -41,6 +41,8 @@ ALL_FOD = "all_labels_fod20: "
 LONGER = "longer_neu_det: "
 LONGER_FOD = "longer_fod20: "
 TERMS = "terms_confirmed_neu_det: "
+TERMS_FOD = "terms_confirmed_fod20: "
+OWN = "own_labels_neu_det: "
 TEST = ("test",)
 
 CLAIMS = (
@@ -53,10 +55,12 @@ CLAIMS = (
     Claim("fifth_neu_det: alone, 5400 steps, float32", FIFTH),
     Claim(CUT + "alone", CUT + "unlabelled"),
     Claim(CUT + "twice as long", CUT + "unlabelled"),
-    Claim("own_labels_neu_det: alone", "own_labels_neu_det: unlabelled"),
+    Claim(OWN + "alone", OWN + "unlabelled"),
+    Claim(OWN + "alone", OWN + "objectness"),
     Claim(TERMS + "alone", TERMS + "objectness"),
     Claim(TERMS + "alone", TERMS + "twice as long"),
     Claim(TERMS + "twice as long", TERMS + "objectness"),
+    Claim(TERMS_FOD + "alone", TERMS_FOD + "objectness"),
     Claim(CUT + "alone", CUT + "twice as long"),
     Claim(FIFTH_FOD + "alone", FIFTH_FOD + "unlabelled"),
     Claim(CUT_FOD + "alone", CUT_FOD + "unlabelled"),

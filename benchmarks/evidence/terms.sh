@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # A search among terms: each beside a fifth of the labels and nothing else, for a student that is cut out of its teacher and done
-# learning, judged on validation images; then the best with fresh seeds on test images: docs/evidence.md. After cut.sh, whose
-# teacher and cut network it takes. Some four hours of one core. Started again it goes on where it was.
+# learning, judged on validation images; then the best with fresh seeds on test images, of two data sets: docs/evidence.md. After
+# cut.sh and cut_fifth.sh, whose teachers and cut networks it takes. Some six hours of one core. Started again it goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS=1
 out=logs/evidence
 shared=(--batch-size 16 --expand 1 --workers 1 --cache ram --amp bf16 --no-pretrained --val-every 0)
-shared+=(--weights $out/cut.pth --backbone 'resnet18(width=0.25)' --recipe scratch)
+shared+=(--backbone 'resnet18(width=0.25)' --recipe scratch)
 soft="--preset soft"
 only="--preset soft --soft-weight 0"
 objectness="$only --distill objectness --share objectness=0.2"
 
-student=(--train neu_det/fifth --classes VOCdevkit/neu_det/classes.txt "${shared[@]}" --epochs 104)
+student=(--train neu_det/fifth --classes VOCdevkit/neu_det/classes.txt --weights $out/cut.pth "${shared[@]}" --epochs 104)
 
 cp benchmarks/results/fifth_neu_det/fifth.txt VOCdevkit/neu_det/ImageSets/Main
 python -m tools.compare --out $out/terms --teacher $out/teacher/best.pth --first-seed 100 --seeds 1 --test neu_det/val \
@@ -28,3 +28,8 @@ python -m tools.compare --out $out/terms --teacher $out/teacher/best.pth --first
 python -m tools.compare --out $out/terms_confirmed --teacher $out/teacher/best.pth --seeds 5 --test neu_det/test \
     --variant "objectness: $objectness" "twice as long: --alone --epochs 208" \
     -- "${student[@]}"
+
+cp benchmarks/results/fifth_fod20/fifth.txt VOCdevkit/fod20/ImageSets/Main
+python -m tools.compare --out $out/fod_terms --teacher $out/fod_teacher/best.pth --seeds 5 --test fod20/test \
+    --variant "objectness: --preset objectness" \
+    -- --train fod20/fifth --classes VOCdevkit/fod20/classes.txt --weights $out/fod_cut.pth "${shared[@]}" --epochs 58
