@@ -183,7 +183,7 @@ def test_what_is_written_down_of_it_finds_the_same_objects_ever_after(
 def test_without_teacher_terms_its_objects_are_all_it_says(
     devkit: Path, teacher: Path, tmp_path: Path, script: Script
 ) -> None:
-    silent = ["--soft-weight", "0", "--l2-weight", "0", "--conf-weight", "1", "--ledger-every", "1"]
+    silent = ["--distill", "--ledger-every", "1"]
     words = on(devkit, tmp_path, "run", *unlabelled(teacher), "--epochs", "1", *silent)
     assert script("train_kd", *words) == 0
     (row,) = read_metrics(tmp_path / "run/metrics.jsonl")

@@ -61,7 +61,9 @@ def test_a_preset_decides_what_is_not_given() -> None:
         config = DistillConfig(preset=preset)
         assert (numbers(config), config.distill, config.share) == values
         assert parse_arguments(DistillConfig, ["--preset", preset]) == config
-    assert DistillConfig() == parse_arguments(DistillConfig, []) == DistillConfig(preset="soft")
+    assert (
+        DistillConfig() == parse_arguments(DistillConfig, []) == DistillConfig(preset="objectness")
+    )
 
 
 def test_what_is_given_beats_the_preset() -> None:

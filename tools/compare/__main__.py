@@ -1,7 +1,7 @@
 """Does distillation help? Trains a student alone and distilled, seed by seed, and compares them.
 
 python -m tools.compare --teacher logs/teacher/best.pth --seeds 5 --test VOC2007/test
-    --variant "soft: --preset soft" "tutorial: --preset tutorial" "longer: --alone --epochs 40"
+    --variant "objectness: --preset objectness" "soft: --preset soft" "longer: --alone --epochs 40"
     -- --train VOC2007/train --val VOC2007/val --backbone mobilenetv2 --epochs 20
 
 Behind `--` stand the flags that all runs share. A variant adds its own: of train_kd.py, or with
@@ -55,7 +55,8 @@ class CompareConfig:
         "", "flags of a teacher's training beside the shared ones: '--backbone vgg16 --pretrained'"
     )
     variant: tuple[str, ...] = option(
-        ("soft: --preset soft",), "what to compare with the student alone: 'name: flags'"
+        ("objectness: --preset objectness",),
+        "what to compare with the student alone: 'name: flags'",
     )
     seeds: int = option(5, "seeds of each variant; below 5 only large gains can be told")
     first_seed: int = option(0, "the first of them")

@@ -34,7 +34,7 @@ class DistillConfig(TrainConfig):
         True, "start a teacher that is trained first from ImageNet weights, whatever the student"
     )
     preset: str = option(
-        "soft", "decides those settings whose defaults name presets", tuple(PRESETS)
+        "objectness", "decides those settings whose defaults name presets", tuple(PRESETS)
     )
     # None is what a preset decides; a config that has been made holds the value. To
     # `dataclasses.replace` that value counts as given, so another preset does not change it.
@@ -121,7 +121,7 @@ class DistillConfig(TrainConfig):
         if self.share and not self.ledger_every:
             raise ValueError(
                 f"--share {' '.join(self.share)} (given, or by --preset) follows the ledger, which "
-                "--ledger-every 0 turns off"
+                "--ledger-every 0 turns off; leave that out, or pass --share by itself, and weights"
             )
         above(self, 0, "temperature")
         self.check_soft_targets()

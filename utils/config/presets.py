@@ -37,8 +37,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "distill": (),
         "share": (),
     },
-    # docs/evidence.md: the one term that brought a student more than its labels did, a fifth
-    # of them. What a weight means differs by hundreds between teachers, hence a share.
+    # docs/evidence.md, and therefore the default: the one term that brought a student more than
+    # its labels did. What a weight means differs by hundreds between teachers, hence a share.
     "objectness": {
         "soft_weight": 0.0,
         "conf_weight": 1.0,

@@ -188,7 +188,8 @@ def test_another_file_under_the_teachers_name_is_noticed(tmp_path: Path) -> None
 def test_what_changes_a_result_makes_another_run(tmp_path: Path) -> None:
     """With shares the weights follow the ledger; parts of a batch have their own statistics."""
     flags = ["kd: --share soft=0.4", "often: --share soft=0.4 --ledger-every 5"]
-    flags += ["parts: --share soft=0.4 --accumulate 4", "plain:", "plain often: --ledger-every 5"]
+    flags += ["parts: --share soft=0.4 --accumulate 4"]
+    flags += ["plain: --preset soft", "plain often: --preset soft --ledger-every 5"]
     jobs = [v.job(tmp_path, 0, tmp_path / "teacher.pth") for v in make_variants(flags, [])[1:]]
     kd, often, parts, plain, plain_often = (job.facts(["VOC2007/test"]) for job in jobs)
     assert kd != often
@@ -313,7 +314,7 @@ def test_all_runs_have_the_teachers_classes(
     shared += ["--epochs", 1, "--batch-size", 4, "--backbone", TINY]
     own = ["--out", tmp_path, "--seeds", 1, "--teacher", untrained]
     assert script("tools.compare", *own, "--", *shared) == 0
-    for variant in ("alone", "soft"):
+    for variant in ("alone", "objectness"):
         path = tmp_path / f"runs/{variant}/seed-0/best.pth"
         content = torch.load(path, weights_only=True)
         assert content["class_names"] == names
@@ -366,6 +367,6 @@ def test_a_failed_run_is_named_and_the_others_are_compared(
     words = ["--out", tmp_path, "--seeds", 2, "--teacher", "given.pth"]
     assert script("tools.compare", *words) == 2
     shown = capsys.readouterr()
-    assert "soft, seed 1: the loss is not finite" in shown.out
-    assert "| soft | 1 | 30.00" in shown.out
-    assert "1 runs failed; the first: soft, seed 1: the loss is not finite" in shown.err
+    assert "objectness, seed 1: the loss is not finite" in shown.out
+    assert "| objectness | 1 | 30.00" in shown.out
+    assert "1 runs failed; the first: objectness, seed 1: the loss is not finite" in shown.err
