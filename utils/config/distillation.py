@@ -130,8 +130,8 @@ class DistillConfig(TrainConfig):
 
     def check_soft_targets(self) -> None:
         """Refuses settings of soft targets that nobody would ever hear of."""
-        shares = [part.strip() for text in self.share for part in text.split(",")]
-        if self.soft_weight or any(part.startswith("soft") for part in shares):
+        shares = [part.partition("=")[0] for text in self.share for part in text.split(",")]
+        if self.soft_weight or "soft" in map(str.strip, shares):
             return
         for name in ("temperature", "neg_w"):
             value = getattr(self, name)
