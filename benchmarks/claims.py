@@ -1,6 +1,7 @@
-"""What docs/evidence.md and README.md claim, worked out from the runs: python -m benchmarks.claims
+"""What the pages about evidence claim, worked out from the runs: python -m benchmarks.claims
 
-Every interval on those pages is one of these; a test reads them there.
+Every interval in docs/evidence.md, benchmarks/evidence/README.md and README.md is one of these; a
+test reads them there.
 """
 
 import json
@@ -52,6 +53,7 @@ CLAIMS = (
     Claim(FIFTH, "fifth_neu_det: unlabelled, teacher of all labels"),
     Claim(FIFTH, "fifth_neu_det: unlabelled, teacher of all labels", TEST, "coco"),
     Claim(FIFTH, "fifth_neu_det: alone, 10800 steps"),
+    Claim("fifth_neu_det: alone, 10800 steps", CUT + "unlabelled"),
     Claim("fifth_neu_det: alone, 5400 steps, float32", FIFTH),
     Claim(CUT + "alone", CUT + "unlabelled"),
     Claim(CUT + "twice as long", CUT + "unlabelled"),
@@ -76,6 +78,7 @@ CLAIMS = (
     Claim(ALL + "alone", ALL + "cut, 120 epochs"),
     Claim(ALL + "cut", ALL + "cut, 120 epochs"),
     Claim(ALL + "cut", ALL + "cut, soft"),
+    Claim(ALL + "cut, 120 epochs", ALL + "cut, soft"),
     Claim("all_objectness_neu_det: alone", "all_objectness_neu_det: objectness"),
     Claim(ALL + "alone", LONGER + "alone"),
     Claim(LONGER + "alone", ALL + "cut"),
@@ -86,7 +89,9 @@ CLAIMS = (
     Claim(ALL_FOD + "cut", ALL_FOD + "cut, soft"),
     Claim(ALL_FOD + "alone", LONGER_FOD + "alone"),
     Claim(ALL_FOD + "cut", LONGER_FOD + "cut"),
+    Claim(LONGER_FOD + "cut", ALL_FOD + "cut, soft"),
     Claim(LONGER_FOD + "alone", LONGER_FOD + "cut"),
+    Claim(ALL_FOD + "alone", LONGER_FOD + "cut"),
     # Five epochs.
     Claim("confirmation_neu_det: alone", "confirmation_neu_det: soft 3 T4", TEST),
     *(Claim("evidence_neu_det: alone", f"evidence_neu_det: {name}", TEST)

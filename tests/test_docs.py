@@ -53,6 +53,8 @@ def test_links_lead_somewhere() -> None:
         ROOT / "README.zh.md",
         ROOT / "CONTRIBUTING.md",
         ROOT / "VOCdevkit/README.md",
+        ROOT / "benchmarks/README.md",
+        ROOT / "benchmarks/evidence/README.md",
     ]:
         text = page.read_text(encoding="utf-8")
         for link in re.findall(r"\]\(([^)\s]+)\)", text):

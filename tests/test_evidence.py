@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.answers import PICTURE, picture, table
 from benchmarks.claims import CLAIMS, RESULTS, Claim, read_variant
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,7 @@ def make_house(house: Path, drawn: Path) -> None:
         listed.parent.mkdir(parents=True, exist_ok=True)
         listed.write_text("\n".join(names[4:] if listed.stem == "rest" else names[:4]) + "\n")
     (house / "benchmarks" / "evidence").mkdir()
-    for script in SCRIPTS.iterdir():
+    for script in SCRIPTS.glob("*.sh"):
         text = shortened(script.read_text())
         (house / "benchmarks" / "evidence" / script.name).write_text(text)
 
@@ -71,7 +72,7 @@ def test_the_scripts_of_the_evidence_run_and_go_on_where_they_were(
 
 
 def test_no_script_of_the_evidence_is_left_out() -> None:
-    scripts = sorted(path.stem for path in SCRIPTS.iterdir())
+    scripts = sorted(path.stem for path in SCRIPTS.glob("*.sh"))
     assert sorted(sum(ORDERS, ())) == scripts
     for name in scripts:
         shortened((SCRIPTS / f"{name}.sh").read_text())
@@ -80,7 +81,10 @@ def test_no_script_of_the_evidence_is_left_out() -> None:
 DIFFERENCE = re.compile(r"([+-]\d+\.\d)(?:\*\*)?\s?\(([+-]\d+\.\d) to ([+-]\d+\.\d)")
 
 
-@pytest.mark.parametrize("page", ["docs/evidence.md", "README.md", "README.zh.md"])
+PAGES = ("docs/evidence.md", "benchmarks/evidence/README.md", "README.md", "README.zh.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_difference_with_an_interval_follows_from_runs_on_file(page: str) -> None:
     text = unicodedata.normalize("NFKC", (ROOT / page).read_text("utf-8")).replace(" ~ ", " to ")
     said = [" ".join(match) for match in DIFFERENCE.findall(text)]
@@ -107,3 +111,26 @@ def test_a_claim_is_the_paired_difference_of_two_variants() -> None:
 def test_a_claim_about_runs_that_are_not_there_is_refused(folder: str, split: str) -> None:
     with pytest.raises(ValueError, match=f"no voc07 of 'nobody' on '{split}'"):
         read_variant(f"{folder}: nobody", split)
+
+
+def test_the_tables_and_the_picture_are_what_the_runs_say() -> None:
+    lines, picture_text = table(), picture()
+    assert "\n".join(lines) in (ROOT / "docs/evidence.md").read_text("utf-8")
+    section = (ROOT / "README.md").read_text("utf-8").split("## Does it help?")[1].split("\n## ")[0]
+    shown = [line for line in section.splitlines() if line.startswith("|")]
+    assert [line for line in lines if line in shown] == shown
+    assert len(shown) > 10
+    assert PICTURE.read_text("utf-8") == picture_text
+
+
+def test_a_row_is_bold_where_its_interval_excludes_nothing() -> None:
+    rows = {line.split(" |")[0]: line for line in table()}
+    assert (
+        "60.2 → 64.5 | **+4.3** (+3.1 to +5.5) |"
+        in rows["| other pictures (`--unlabelled`), NEU-DET"]
+    )
+    assert (
+        "66.1 → 67.2 | **+1.1** (+0.4 to +1.8), 3 seeds |  |"
+        in rows["| all labels, 240 epochs, NEU-DET"]
+    )
+    assert "65.8 → 65.7 | -0.1 (-1.6 to +1.4) |" in rows["| soft targets, 60 epochs, NEU-DET"]

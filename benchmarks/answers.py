@@ -1,0 +1,145 @@
+"""The table and the picture of docs/evidence.md, from the runs: python -m benchmarks.answers
+
+README.md has some rows of the table; a test reads both pages and the picture.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.claims import (
+    ALL,
+    ALL_FOD,
+    CUT,
+    CUT_FOD,
+    FIFTH,
+    LONGER,
+    LONGER_FOD,
+    OWN,
+    TERMS,
+    TERMS_FOD,
+    Claim,
+    interval,
+    read_variant,
+)
+from tools.compare.page import colour_of
+from utils.files import write_whole
+from utils.show.dots import Drawing, Row, dots, side_by_side
+
+PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "evidence.svg"
+USUAL_SEEDS = 5
+
+
+class Answer(NamedTuple):
+    """A row: what a student has that another has not.
+
+    words, short: what it is about, in the table and in the picture.
+    plain, richer: the two, each `FOLDER: VARIANT` as in a `Claim`.
+    longer: `plain` with twice the steps, if that was run.
+    """
+
+    words: str
+    short: str
+    plain: str
+    richer: str
+    longer: str = ""
+
+    def row(self) -> str:
+        """It in Markdown."""
+        plain, richer = (read_variant(name, "test") for name in (self.plain, self.richer))
+        pairs = [(plain[seed], richer[seed]) for seed in plain.keys() & richer.keys()]
+        means = [sum(values) / len(pairs) for values in zip(*pairs, strict=True)]
+        cells = [self.words, "{:.1f} → {:.1f}".format(*means)]
+        for split in ("test", "val"):
+            cells += [cell(plain, self.richer, split) for plain in (self.plain, self.longer)]
+        return f"| {' | '.join(cells)} |"
+
+
+def cell(plain: str, richer: str, split: str) -> str:
+    """The difference with its interval, bold where that excludes 0, and seeds that are not five."""
+    if not plain:
+        return ""
+    found = Claim(plain, richer).differences()[split]
+    mean = f"**{found.mean:+.1f}**" if colour_of(*found.t) != "faint" else f"{found.mean:+.1f}"
+    seeds = "" if found.seeds == USUAL_SEEDS else f", {found.seeds} seeds"
+    return f"{mean} {interval(found)}{seeds}"
+
+
+# "few labels": a fifth of the set's; a student is cut out of its teacher but where it says so.
+ANSWERS: Mapping[str, tuple[Answer, ...]] = {
+    "few labels, and a teacher that has seen all": (
+        Answer("other pictures (`--unlabelled`), NEU-DET", "pictures, NEU-DET",
+               CUT + "alone", CUT + "unlabelled", CUT + "twice as long"),
+        Answer("the same, FOD20", "pictures, FOD20",
+               CUT_FOD + "alone", CUT_FOD + "unlabelled", CUT_FOD + "twice as long"),
+        Answer("`objectness`, NEU-DET", "objectness, NEU-DET",
+               TERMS + "alone", TERMS + "objectness", TERMS + "twice as long"),
+        Answer("the same, FOD20", "objectness, FOD20",
+               TERMS_FOD + "alone", TERMS_FOD + "objectness"),
+    ),
+    "few labels, and a teacher that has seen no others": (
+        Answer("other pictures, NEU-DET", "pictures, own labels",
+               OWN + "alone", OWN + "unlabelled", OWN + "twice as long"),
+        Answer("`objectness`, NEU-DET", "objectness, own lab.",
+               OWN + "alone", OWN + "objectness", OWN + "twice as long"),
+    ),
+    "all labels": (
+        Answer("soft targets, 60 epochs, NEU-DET", "all: soft, NEU-DET",
+               ALL + "cut", ALL + "cut, soft", ALL + "cut, 120 epochs"),
+        Answer("soft targets, 30 epochs, FOD20", "all: soft, FOD20",
+               ALL_FOD + "cut", ALL_FOD + "cut, soft", LONGER_FOD + "cut"),
+        Answer("`objectness`, 60 epochs, NEU-DET", "all: objectness, NEU",
+               "all_objectness_neu_det: alone", "all_objectness_neu_det: objectness"),
+    ),
+    "the start: cut out of the teacher, beside random weights": (
+        Answer("few labels, with other pictures, NEU-DET", "cut and pictures",
+               FIFTH, CUT + "unlabelled", "fifth_neu_det: alone, 10800 steps"),
+        Answer("all labels, 20 epochs, NEU-DET", "cut, 20 epochs",
+               "cut_neu_det: alone", "cut_neu_det: cut"),
+        Answer("all labels, 120 epochs, NEU-DET", "cut, 120 epochs",
+               ALL + "alone", ALL + "cut, 120 epochs", LONGER + "alone"),
+        Answer("all labels, 240 epochs, NEU-DET", "cut, 240 epochs",
+               LONGER + "alone", LONGER + "cut"),
+        Answer("all labels, 60 epochs, FOD20", "cut, FOD20",
+               ALL_FOD + "alone", LONGER_FOD + "cut", LONGER_FOD + "alone"),
+    ),
+}  # fmt: skip
+
+
+def table() -> list[str]:
+    """The lines of the table: a group's name, then its rows."""
+    head = [
+        "",
+        "voc07 on test",
+        "difference",
+        "to twice the steps",
+        "on validation",
+        "to twice the steps",
+    ]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for group, answers in ANSWERS.items():
+        lines += [f"| **{group}**" + " |" * len(head), *(answer.row() for answer in answers)]
+    return lines
+
+
+def picture() -> str:
+    """All but the start, as SVG: on test and on validation images."""
+    return side_by_side([drawing("on test", "test"), drawing("on validation", "val")])
+
+
+def drawing(title: str, split: str) -> Drawing:
+    """The differences with their intervals; a dot for the one to twice the steps."""
+    rows = {}
+    for answer in [answer for group in list(ANSWERS.values())[:-1] for answer in group]:
+        found = Claim(answer.plain, answer.richer).differences()[split]
+        twice = []
+        if answer.longer:
+            twice = [(0, Claim(answer.longer, answer.richer).differences()[split].mean)]
+        rows[answer.short] = Row(twice, found.mean, found.t, colour_of(*found.t))
+    label = "points of voc07; dot: beside alone for twice the steps"
+    return dots(f"{title}: distilled - alone, 95 % (t)", rows, x_label=label, line=0.0)
+
+
+if __name__ == "__main__":
+    write_whole(PICTURE, picture())
+    print("\n".join(table()), f"\nwritten: {PICTURE}")
