@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.answers import PICTURE, picture, table
-from benchmarks.claims import CLAIMS, RESULTS, Claim, read_variant
+from benchmarks.evidence.answers import PICTURE, picture, table
+from benchmarks.evidence.claims import CLAIMS, RESULTS, Claim, read_variant
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "benchmarks" / "evidence"

@@ -1,4 +1,4 @@
-"""What the pages about evidence claim, worked out from the runs: python -m benchmarks.claims
+"""What the pages claim, worked out from the runs: python -m benchmarks.evidence.claims
 
 Every interval in docs/evidence.md, benchmarks/evidence/README.md and README.md is one of these; a
 test reads them there.
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tools.compare.paired import Difference, paired_difference
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 class Claim(NamedTuple):
@@ -53,6 +53,7 @@ CLAIMS = (
     Claim(FIFTH, "fifth_neu_det: unlabelled, teacher of all labels"),
     Claim(FIFTH, "fifth_neu_det: unlabelled, teacher of all labels", TEST, "coco"),
     Claim(FIFTH, "fifth_neu_det: alone, 10800 steps"),
+    Claim("fifth_neu_det: alone, 10800 steps", CUT + "alone"),
     Claim("fifth_neu_det: alone, 10800 steps", CUT + "unlabelled"),
     Claim("fifth_neu_det: alone, 5400 steps, float32", FIFTH),
     Claim(CUT + "alone", CUT + "unlabelled"),

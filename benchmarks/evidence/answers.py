@@ -1,4 +1,4 @@
-"""The table and the picture of docs/evidence.md, from the runs: python -m benchmarks.answers
+"""The table and the picture of docs/evidence.md: python -m benchmarks.evidence.answers
 
 README.md has some rows of the table; a test reads both pages and the picture.
 """
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.claims import (
+from benchmarks.evidence.claims import (
     ALL,
     ALL_FOD,
     CUT,
@@ -26,7 +26,7 @@ from tools.compare.page import colour_of
 from utils.files import write_whole
 from utils.show.dots import Drawing, Row, dots, side_by_side
 
-PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "evidence.svg"
+PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "evidence.svg"
 USUAL_SEEDS = 5
 
 
@@ -65,34 +65,36 @@ def cell(plain: str, richer: str, split: str) -> str:
     return f"{mean} {interval(found)}{seeds}"
 
 
-# "few labels": a fifth of the set's; a student is cut out of its teacher but where it says so.
+# "few labels": a fifth of the set's; both students are cut out of their teacher, but in the last.
 ANSWERS: Mapping[str, tuple[Answer, ...]] = {
-    "few labels, and a teacher that has seen all": (
-        Answer("other pictures (`--unlabelled`), NEU-DET", "pictures, NEU-DET",
+    "few labels, a teacher that has learned from all": (
+        Answer("other pictures (`--unlabelled`), NEU-DET", "few: pictures",
                CUT + "alone", CUT + "unlabelled", CUT + "twice as long"),
-        Answer("the same, FOD20", "pictures, FOD20",
+        Answer("other pictures, FOD20", "few: pictures, FOD20",
                CUT_FOD + "alone", CUT_FOD + "unlabelled", CUT_FOD + "twice as long"),
-        Answer("`objectness`, NEU-DET", "objectness, NEU-DET",
+        Answer("`objectness`, NEU-DET", "few: objectness",
                TERMS + "alone", TERMS + "objectness", TERMS + "twice as long"),
-        Answer("the same, FOD20", "objectness, FOD20",
+        Answer("`objectness`, FOD20", "few: objectness, FOD",
                TERMS_FOD + "alone", TERMS_FOD + "objectness"),
     ),
-    "few labels, and a teacher that has seen no others": (
-        Answer("other pictures, NEU-DET", "pictures, own labels",
+    "few labels, a teacher that has learned from the same few": (
+        Answer("other pictures, NEU-DET", "same: pictures",
                OWN + "alone", OWN + "unlabelled", OWN + "twice as long"),
-        Answer("`objectness`, NEU-DET", "objectness, own lab.",
+        Answer("`objectness`, NEU-DET", "same: objectness",
                OWN + "alone", OWN + "objectness", OWN + "twice as long"),
     ),
     "all labels": (
-        Answer("soft targets, 60 epochs, NEU-DET", "all: soft, NEU-DET",
+        Answer("soft targets, 60 epochs, NEU-DET", "all: soft",
                ALL + "cut", ALL + "cut, soft", ALL + "cut, 120 epochs"),
         Answer("soft targets, 30 epochs, FOD20", "all: soft, FOD20",
                ALL_FOD + "cut", ALL_FOD + "cut, soft", LONGER_FOD + "cut"),
-        Answer("`objectness`, 60 epochs, NEU-DET", "all: objectness, NEU",
+        Answer("`objectness`, 60 epochs, NEU-DET", "all: objectness",
                "all_objectness_neu_det: alone", "all_objectness_neu_det: objectness"),
     ),
     "the start: cut out of the teacher, beside random weights": (
-        Answer("few labels, with other pictures, NEU-DET", "cut and pictures",
+        Answer("few labels, 1560 steps beside 5400, NEU-DET", "cut, few",
+               FIFTH, CUT + "alone", "fifth_neu_det: alone, 10800 steps"),
+        Answer("the same, with other pictures as well", "cut and pictures",
                FIFTH, CUT + "unlabelled", "fifth_neu_det: alone, 10800 steps"),
         Answer("all labels, 20 epochs, NEU-DET", "cut, 20 epochs",
                "cut_neu_det: alone", "cut_neu_det: cut"),
@@ -108,14 +110,8 @@ ANSWERS: Mapping[str, tuple[Answer, ...]] = {
 
 def table() -> list[str]:
     """The lines of the table: a group's name, then its rows."""
-    head = [
-        "",
-        "voc07 on test",
-        "difference",
-        "to twice the steps",
-        "on validation",
-        "to twice the steps",
-    ]
+    gains = ["gain", "over twice the steps"]
+    head = ["", "test: without → with", *gains, f"validation: {gains[0]}", gains[1]]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for group, answers in ANSWERS.items():
         lines += [f"| **{group}**" + " |" * len(head), *(answer.row() for answer in answers)]
@@ -128,7 +124,7 @@ def picture() -> str:
 
 
 def drawing(title: str, split: str) -> Drawing:
-    """The differences with their intervals; a dot for the one to twice the steps."""
+    """The gains with their intervals; a dot for the one over twice the steps."""
     rows = {}
     for answer in [answer for group in list(ANSWERS.values())[:-1] for answer in group]:
         found = Claim(answer.plain, answer.richer).differences()[split]
@@ -136,8 +132,8 @@ def drawing(title: str, split: str) -> Drawing:
         if answer.longer:
             twice = [(0, Claim(answer.longer, answer.richer).differences()[split].mean)]
         rows[answer.short] = Row(twice, found.mean, found.t, colour_of(*found.t))
-    label = "points of voc07; dot: beside alone for twice the steps"
-    return dots(f"{title}: distilled - alone, 95 % (t)", rows, x_label=label, line=0.0)
+    label = "points of voc07; dot: gain over twice the steps"
+    return dots(f"{title}: gain, with its 95 % interval", rows, x_label=label, line=0.0)
 
 
 if __name__ == "__main__":
