@@ -13,7 +13,7 @@ pictures: $(VENV)/runtime
 	$(RUN) -m tools.demo.pictures
 
 test: $(VENV)/dev
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 slow: $(VENV)/dev
 	$(RUN) -m pytest -m slow
