@@ -90,7 +90,7 @@ def test_every_difference_with_an_interval_follows_from_runs_on_file(page: str) 
     said = [" ".join(match) for match in DIFFERENCE.findall(text)]
     assert len(said) == len(re.findall(r"\d to [+-]", text)) > 8
     found = [x for claim in CLAIMS for x in claim.differences().values()]
-    known = {"{:+.1f} {:+.1f} {:+.1f}".format(x.mean, *x.t).replace("-0.0", "+0.0") for x in found}
+    known = {"{:+.1f} {:+.1f} {:+.1f}".format(x.mean, *x.t) for x in found}
     assert set(said) <= known
 
 

@@ -70,12 +70,16 @@ ANSWERS: Mapping[str, tuple[Answer, ...]] = {
     "few labels, a teacher that has learned from all": (
         Answer("other pictures (`--unlabelled`), NEU-DET", "few: pictures",
                CUT + "alone", CUT + "unlabelled", CUT + "twice as long"),
+        Answer("the same under another teacher", "few: pictures, again",
+               TERMS + "alone", TERMS + "pictures", TERMS + "twice as long"),
         Answer("other pictures, FOD20", "few: pictures, FOD20",
                CUT_FOD + "alone", CUT_FOD + "unlabelled", CUT_FOD + "twice as long"),
         Answer("`objectness`, NEU-DET", "few: objectness",
                TERMS + "alone", TERMS + "objectness", TERMS + "twice as long"),
         Answer("`objectness`, FOD20", "few: objectness, FOD",
-               TERMS_FOD + "alone", TERMS_FOD + "objectness"),
+               TERMS_FOD + "alone", TERMS_FOD + "objectness", TERMS_FOD + "twice as long"),
+        Answer("`objectness` and other pictures, NEU-DET", "few: both",
+               TERMS + "alone", TERMS + "pictures, objectness", TERMS + "twice as long"),
     ),
     "few labels, a teacher that has learned from the same few": (
         Answer("other pictures, NEU-DET", "same: pictures",
