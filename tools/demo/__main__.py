@@ -41,7 +41,7 @@ ALL_CORES, EVALUATIONS = 1.5, 0.1
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """The sizes of the demonstration; the defaults take about six minutes on two CPU cores."""
+    """The sizes of the demonstration; as they are it takes 6 to 20 minutes on two CPU cores."""
 
     out: str = option(
         "logs/demo", "folder for everything; one of an earlier demonstration is emptied"
